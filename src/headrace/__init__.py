@@ -1,0 +1,60 @@
+"""headrace: the complete production AI system; one file declares it, one command runs it.
+
+Importing does no I/O and loads no heavy library: the names below are loaded on first use (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "System": "system.declarations",
+    **dict.fromkeys(
+        ("count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share", "label", "no_event", "every"),
+        "system.declarations",
+    ),
+    **dict.fromkeys(("Range", "OneOf", "Pattern", "Personal"), "data.types"),
+    **dict.fromkeys(("shadow", "canary", "probation"), "release.types"),
+    **dict.fromkeys(("psi", "js", "drift_score"), "monitoring.types"),
+}
+
+if TYPE_CHECKING:
+    from headrace.data.types import OneOf, Pattern, Personal, Range
+    from headrace.monitoring.types import drift_score, js, psi
+    from headrace.release.types import canary, probation, shadow
+    from headrace.system.declarations import (
+        System,
+        count,
+        distinct,
+        every,
+        first,
+        label,
+        last,
+        max,
+        mean,
+        min,
+        no_event,
+        share,
+        std,
+        sum,
+    )
+
+__all__ = [
+    "OneOf", "Pattern", "Personal", "Range", "System", "canary", "count", "distinct", "drift_score", "every", "first", "js",
+    "label", "last", "max", "mean", "min", "no_event", "probation", "psi", "shadow", "share", "std", "sum",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module `headrace` has no `{name}`")
+    value = getattr(importlib.import_module(f"headrace.{_NAMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES})

@@ -1,0 +1,152 @@
+"""The records of the data room: declared streams and joins, and what is known about events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+FieldType = Literal["int", "float", "str", "bool", "datetime"]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A contract rule: `min <= value <= max`; either end may be open. NaN is always refused."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A contract rule: the value is one of `values`."""
+
+    values: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A contract rule: the whole text matches the regular expression `regex`."""
+
+    regex: str
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """Marks a personal field of the person named by the column `subject`; its values never appear in logs."""
+
+    subject: str
+
+
+Rule = Range | OneOf | Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One typed field of a stream or request."""
+
+    name: str
+    type: FieldType
+    nullable: bool = False
+    rules: tuple[Rule, ...] = ()
+    personal: Personal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSpec:
+    """A typed record that is not a stream: the request of a service whose request is no event."""
+
+    name: str
+    fields: tuple[Field, ...]
+    where: str = ""
+    kind: Literal["record"] = "record"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A declared stream. `id`, `key`, `time`, `created` name fields; durations are microseconds.
+
+    `where` is the place of the declaration, `path/system.py:12`, for messages.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    id: str
+    key: str
+    time: str
+    created: str | None = None
+    max_future: int = 5 * 60_000_000
+    lateness: int = 86_400_000_000
+    retention: int | None = None
+    doc: str = ""
+    where: str = ""
+    kind: Literal["stream"] = "stream"
+
+    def field(self, name: str) -> Field:
+        """The field called `name`; KeyError when there is none (declarations are checked before)."""
+        return {f.name: f for f in self.fields}[name]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSpec:
+    """The events of `stream`, knowing whether a `report` event with the same value of `on` has arrived."""
+
+    name: str
+    stream: str
+    report: str
+    on: str
+    where: str = ""
+    kind: Literal["join"] = "join"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Why an event is refused: `field` is None when the bytes are not an event at all."""
+
+    field: str | None
+    reason: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineEntry:
+    """One refused event as it is listed: `raw` is the text as it came, `offset` its place in the stream."""
+
+    id: str
+    offset: int
+    field: str | None
+    reason: str
+    value: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """`position`: next offset to apply; `end`: next offset of the log; `lag` their difference."""
+
+    stream: str
+    position: int
+    end: int
+    lag: int
+    accepted: int
+    redelivered: int
+    quarantined: int
+    watermark: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetVersion:
+    """An immutable pin: the Delta table version and the hash of its content. `ref` is `name@version`."""
+
+    name: str
+    version: int
+    content_hash: str
+    rows: int
+    created_at: str
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+Predicate = Callable[..., object]

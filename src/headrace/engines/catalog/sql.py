@@ -1,0 +1,100 @@
+"""The catalog on SQLite (WAL) or PostgreSQL through SQLAlchemy Core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, event, select
+from sqlalchemy.exc import OperationalError
+
+from headrace.engines.catalog.port import METADATA
+from headrace.kernel.clocks import MACHINE
+from headrace.kernel.errors import EngineUnreachable, IncompatibleFormat
+
+FORMAT = 1
+_OWN = MetaData()
+_format = Table("catalog_format", _OWN, Column("format", Integer, primary_key=True))
+_leases = Table(
+    "leases",
+    _OWN,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("until", Integer, nullable=False),
+)
+
+
+def _sqlite_settings(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def connect(connection, _record):  # type: ignore[no-untyped-def]
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+
+class SqlCatalog:
+    """Creates the tables of METADATA that are missing; refuses a catalog of a newer format."""
+
+    def __init__(self, url: str) -> None:
+        self._sqlite = url.startswith("sqlite")
+        self._engine = create_engine(url, pool_size=8, max_overflow=16)
+        if self._sqlite:
+            _sqlite_settings(self._engine)
+        try:
+            with self.transaction() as connection:
+                _OWN.create_all(connection)
+                METADATA.create_all(connection)
+                found = connection.execute(select(_format.c.format)).scalar()
+                if found is None:
+                    connection.execute(_format.insert().values(format=FORMAT))
+        except OperationalError as error:
+            raise EngineUnreachable(f"the catalog cannot be opened: {error.orig}", hint="check HEADRACE_CATALOG") from None
+        if found is not None and found > FORMAT:
+            raise IncompatibleFormat(
+                f"the catalog has format {found}, this headrace reads up to {FORMAT}",
+                hint="install a newer headrace, or restore an older backup",
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            if self._sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                if self._sqlite:
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+            if self._sqlite:
+                connection.exec_driver_sql("COMMIT")
+            connection.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            if self._sqlite:
+                connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                if self._sqlite:
+                    connection.exec_driver_sql("ROLLBACK")
+                connection.rollback()
+
+    def lease(self, name: str, holder: str, seconds: float) -> bool:
+        now = MACHINE.now()
+        until = now + round(seconds * 1e6)
+        with self.transaction() as connection:
+            row = connection.execute(select(_leases).where(_leases.c.name == name)).first()
+            if row is None:
+                connection.execute(_leases.insert().values(name=name, holder=holder, until=until))
+                return True
+            if row.holder != holder and row.until > now:
+                return False
+            connection.execute(_leases.update().where(_leases.c.name == name).values(holder=holder, until=until))
+            return True
+
+    def close(self) -> None:
+        self._engine.dispose()

@@ -1,0 +1,50 @@
+"""What an operation is given: the opened engines of one installation, the names of one system, the clocks, the caller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from headrace.engines.blobs.port import BlobStore
+from headrace.engines.catalog.port import Catalog
+from headrace.engines.compute.port import Compute
+from headrace.engines.events.port import EventLog
+from headrace.engines.lake.port import Lake
+from headrace.engines.online.port import OnlineStore
+from headrace.kernel.clocks import EventClock
+from headrace.kernel.identity import LOCAL, Principal
+from headrace.kernel.namespace import Namespace
+from headrace.kernel.settings import Settings
+from headrace.kernel.specs import Specs
+
+
+@dataclass(frozen=True)
+class Context:
+    """The world of one call. `specs` is what the system file declares; `file` is that file, if any."""
+
+    settings: Settings
+    namespace: Namespace
+    specs: Specs
+    clock: EventClock
+    events: EventLog
+    online: OnlineStore
+    lake: Lake
+    blobs: BlobStore
+    catalog: Catalog
+    compute: Compute
+    principal: Principal = LOCAL
+    file: Path | None = None
+    request_id: str | None = field(default=None)
+
+    @property
+    def system(self) -> str:
+        return self.namespace.system
+
+    @property
+    def run_folder(self) -> Path:
+        """`DATA/run/SYSTEM`: clock, sockets, process ids; never data."""
+        return self.settings.data / "run" / self.system
+
+    def acting(self, principal: Principal, request_id: str | None = None) -> Context:
+        """The same world for another caller."""
+        return replace(self, principal=principal, request_id=request_id)

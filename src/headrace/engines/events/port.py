@@ -1,0 +1,71 @@
+"""The event log port: topics of partitions of records, append-only, with consumer offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(slots=True)
+class Records:
+    """Consecutive records of one partition: offsets `first` .. `first + len - 1`. `timestamps` are machine-clock
+    microseconds of the append; `headers` are small JSON objects as bytes, empty when there are none."""
+
+    first: int
+    keys: list[bytes] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    headers: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def next(self) -> int:
+        """The offset after the last record."""
+        return self.first + len(self.values)
+
+
+class EventLog(Protocol):
+    """At most eight methods; every engine passes `engines/conformance/events.py`."""
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        """Create the topic unless it exists. InvalidInput when it exists with another number of partitions."""
+        ...
+
+    def topics(self) -> dict[str, int]:
+        """Topic names with their number of partitions."""
+        ...
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        values: Sequence[bytes],
+        *,
+        keys: Sequence[bytes] | None = None,
+        headers: Sequence[bytes] | None = None,
+        sync: bool = True,
+    ) -> int:
+        """Append all or none and return the offset of the first. On return the records survive SIGKILL of this
+        process; with `sync` also power loss. Safe from several threads and processes. Unknown topics are created."""
+        ...
+
+    def read(self, topic: str, partition: int, offset: int, *, max_records: int = 65_536) -> Records:
+        """Records from `offset` on, possibly none (at the end). InvalidInput below the first kept offset."""
+        ...
+
+    def end(self, topic: str, partition: int) -> int:
+        """The offset the next append will get; 0 for an unknown topic."""
+        ...
+
+    def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
+        """Store the next offset that `group` will read; durable on return."""
+        ...
+
+    def committed(self, group: str, topic: str, partition: int) -> int:
+        """The stored offset, 0 when there is none."""
+        ...
+
+    def close(self, *, sync: bool = True) -> None: ...

@@ -1,0 +1,38 @@
+"""The lake port: Delta tables of Polars frames, written exactly once by (application, version)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import polars as pl
+
+
+class Lake(Protocol):
+    """Table names are such as `fraud/streams/transaction`. Every engine passes `engines/conformance/lake.py`."""
+
+    def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int) -> int:
+        """Commit `frame` unless (application, version' >= version) is already committed; return the table version.
+        The caller holds the table's lease (one writer per table)."""
+        ...
+
+    def overwrite(self, table: str, frame: pl.DataFrame) -> int:
+        """Replace the content as a new table version and return it."""
+        ...
+
+    def read(self, table: str, *, version: int | None = None, columns: list[str] | None = None) -> pl.DataFrame:
+        """The table (of that version). NotFound lists known tables."""
+        ...
+
+    def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame: ...
+
+    def committed(self, table: str, application: str) -> int:
+        """The last committed version of the application, -1 for none."""
+        ...
+
+    def version(self, table: str) -> int:
+        """The newest table version, -1 when there is no table."""
+        ...
+
+    def compact(self, table: str) -> None:
+        """Merge small files; old versions stay readable."""
+        ...

@@ -1,0 +1,78 @@
+"""Engines chosen by URL; the only module that imports one. A URL left empty means the embedded engine inside `data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.engines.context import Context
+from headrace.kernel.clocks import EventClock
+from headrace.kernel.errors import IncompatibleFormat, InvalidInput
+from headrace.kernel.identity import LOCAL, Principal
+from headrace.kernel.namespace import Namespace
+from headrace.kernel.settings import Settings
+from headrace.kernel.specs import Specs
+
+DATA_FORMAT = 1
+
+
+def prepare_data_folder(folder: Path) -> None:
+    """Create the folder with its format mark, or refuse one of a newer format."""
+    mark = folder / "format"
+    if mark.exists():
+        found = mark.read_text().strip()
+        if not found.isdigit() or int(found) > DATA_FORMAT:
+            raise IncompatibleFormat(
+                f"`{folder}` has data format `{found}`, this headrace reads up to {DATA_FORMAT}",
+                hint="install a newer headrace, or choose another folder with --data",
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise InvalidInput(f"`{folder}` is not empty and is no data folder", hint="choose another folder with --data")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(f"{DATA_FORMAT}\n")
+
+
+def _embedded(setting: str, url: str) -> None:
+    if url:
+        scheme = url.partition(":")[0]
+        raise InvalidInput(
+            f"`{setting}` names the engine `{scheme}`, which this version has not; allowed: empty, the embedded engine",
+            hint=f"unset HEADRACE_{setting.upper()}",
+        )
+
+
+def open_context(
+    settings: Settings,
+    system: str,
+    specs: Specs,
+    *,
+    clock: EventClock,
+    file: Path | None = None,
+    principal: Principal = LOCAL,
+) -> Context:
+    """Open every engine of the installation for one system."""
+    from headrace.engines.blobs.files import FileBlobs
+    from headrace.engines.catalog.sql import SqlCatalog
+    from headrace.engines.compute.children import ChildCompute
+    from headrace.engines.events.segments import SegmentLog
+    from headrace.engines.lake.delta import DeltaLake
+    from headrace.engines.online.lmdb_store import LmdbStore
+
+    for setting in ("events", "online", "lake", "blobs", "compute"):
+        _embedded(setting, getattr(settings, setting))
+    prepare_data_folder(settings.data)
+    data = settings.data
+    return Context(
+        settings=settings,
+        namespace=Namespace(system),
+        specs=specs,
+        clock=clock,
+        events=SegmentLog(data / "events"),
+        online=LmdbStore(data / "online" / system),
+        lake=DeltaLake(data / "lake"),
+        blobs=FileBlobs(data / "blobs"),
+        catalog=SqlCatalog(settings.catalog or f"sqlite:///{data / 'catalog.sqlite'}"),
+        compute=ChildCompute(data / "run" / system / "jobs"),
+        principal=principal,
+        file=file,
+    )

@@ -1,0 +1,181 @@
+"""The records of the feature room: declared windows, request features, spines and labels.
+
+Feature values are Float64 in a model's matrix (a null is NaN); in frames counts are Int64 and nulls are null.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from headrace.data.types import JoinSpec
+from headrace.kernel.ids import content_hash
+
+AggregateKind = Literal["count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share"]
+UNSET: object = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """An aggregate over the events of a window: of `column`, or for `share` of arrived `report` events.
+
+    `empty` is the value over no events: count, distinct, share 0, sum 0.0, the others null (None).
+    """
+
+    kind: AggregateKind
+    column: str | None = None
+    report: str | None = None
+    empty: float | None = None
+
+
+@dataclass(frozen=True)
+class WindowView:
+    """Aggregates over sliding windows of the events of `stream` with the same `by`.
+
+    At asking time t and position p: events with t - w - delay < time <= t - delay and offset <= p, plus the asking
+    event itself once if `own_event`. `over` is ((label, microseconds), ...). Columns are
+    `{name}_{aggregate}_{label}`, ordered by aggregate, then window.
+    """
+
+    name: str
+    stream: str
+    by: tuple[str, ...]
+    over: tuple[tuple[str, int], ...]
+    aggregates: tuple[tuple[str, Aggregate], ...]
+    join: JoinSpec | None = None
+    predicate: Callable[..., object] | None = None
+    delay: int = 0
+    own_event: bool = False
+    where: str = ""
+    kind: Literal["view"] = "view"
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}_{agg}_{label}" for agg, _ in self.aggregates for label, _ in self.over)
+
+    @cached_property
+    def span(self) -> int:
+        """Microseconds that an event can matter: the longest window plus the delay."""
+        return max(width for _, width in self.over) + self.delay
+
+    @cached_property
+    def source_columns(self) -> tuple[str, ...]:
+        """Stream columns that the aggregates read, without `by`."""
+        return tuple(dict.fromkeys(a.column for _, a in self.aggregates if a.column is not None))
+
+    @cached_property
+    def definition_hash(self) -> str:
+        """Identifies the state: two definitions of one name may live side by side."""
+        code = "" if self.predicate is None else inspect.getsource(self.predicate).strip()
+        return content_hash(
+            [self.name, self.stream, self.by, self.over, [(n, a.kind, a.column, a.report, a.empty) for n, a in self.aggregates],
+             None if self.join is None else [self.join.report, self.join.on], code, self.delay, self.own_event]
+        )[:16]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RequestFeatures:
+    """A plain function over arrays: its parameters name request fields or earlier features (`inputs`), it returns
+    `{column: array}`; the same for one row and for ten million. Times are `datetime64[us]` arrays."""
+
+    name: str
+    function: Callable[..., dict[str, np.ndarray]]
+    inputs: tuple[str, ...]
+    columns: tuple[str, ...]
+    where: str = ""
+    kind: Literal["features"] = "features"
+
+    @cached_property
+    def definition_hash(self) -> str:
+        return content_hash([self.name, inspect.getsource(self.function)])[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestField:
+    """A field of the request used as a feature as it is."""
+
+    name: str
+
+
+FeatureSource = WindowView | RequestFeatures | RequestField
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The features of a model in model order."""
+
+    sources: tuple[FeatureSource, ...]
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        names: list[str] = []
+        for source in self.sources:
+            names.extend([source.name] if isinstance(source, RequestField) else source.columns)
+        return tuple(names)
+
+    @cached_property
+    def views(self) -> tuple[WindowView, ...]:
+        return tuple(s for s in self.sources if isinstance(s, WindowView))
+
+    @cached_property
+    def definition_hashes(self) -> dict[str, str]:
+        return {s.name: s.definition_hash for s in self.sources if not isinstance(s, RequestField)}
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpine:
+    """Asking points are the events of `stream`: one row an event, at its time, at its own offset."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSpine:
+    """Asking points are every `period` microseconds (multiples since 1970-01-01, a Thursday), for each value of `key`
+    that `stream` has seen by then."""
+
+    stream: str
+    key: str
+    period: int
+
+
+Spine = EventSpine | SnapshotSpine
+
+
+@dataclass(frozen=True, slots=True)
+class ReportLabel:
+    """True when an event of `report` with the same `on` has a time in [t, t + within]."""
+
+    report: str
+    on: str
+    within: int
+    kind: Literal["label"] = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class NoEventLabel:
+    """True when no event of `stream` with the same `by` has a time in (t, t + within]: churn."""
+
+    stream: str
+    by: str
+    within: int
+    kind: Literal["no_event"] = "no_event"
+
+
+Label = ReportLabel | NoEventLabel
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRow:
+    """One request's features: `values` is float64 [F] in model order (null is NaN). `positions` maps each view to
+    {stream: applied offset, the last one included; -1 for none}. `age` is microseconds since each view's newest event
+    for the key, None without one."""
+
+    values: np.ndarray
+    positions: dict[str, dict[str, int]]
+    age: dict[str, int | None] = field(default_factory=dict)

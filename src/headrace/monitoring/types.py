@@ -1,0 +1,71 @@
+"""The records of the monitoring room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from headrace.kernel.times import DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """`hr.psi > 0.2`: retrain when the statistic of any feature, or of the score, exceeds the threshold."""
+
+    statistic: Literal["psi", "js", "drift_score"]
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """`psi`, `js`, `drift_score` (the largest PSI over features); compare it with a number to get a Trigger."""
+
+    name: Literal["psi", "js", "drift_score"]
+
+    def __gt__(self, threshold: float) -> Trigger:
+        return Trigger(self.name, float(threshold))
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSpec:
+    """Watches a service. `window`: microseconds of asking time that one drift figure covers, evaluated at every
+    `every`; `at_most` = (number, microseconds); `train_on`: microseconds of asking time with mature labels that a
+    retraining uses, of which the last `holdout` judges challenger against champion."""
+
+    name: str
+    service: str
+    retrain_when: Trigger
+    at_most: tuple[int, int] = (1, DAY)
+    approve: Literal["auto", "person"] = "auto"
+    window: int = 7 * DAY
+    every: int = DAY
+    train_on: int = 14 * DAY
+    holdout: int = 3 * DAY
+    false_alarms_per_month: float = 0.5
+    where: str = ""
+    kind: Literal["watch"] = "watch"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alarm: significance and effect size both passed. `at` is event time."""
+
+    id: str
+    service: str
+    at: str
+    window_from: str
+    kind: Literal["drift", "decay", "broken_data"]
+    feature: str
+    statistic: str
+    value: float
+    threshold: float
+    p_value: float
+    version: int
+
+
+psi = Statistic("psi")
+"""Population stability index of each feature and of the score, natural logarithm."""
+js = Statistic("js")
+"""Jensen-Shannon divergence, base 2, in [0, 1]."""
+drift_score = Statistic("drift_score")
+"""The largest PSI over all features: the guide's `drift_score > 0.2`."""

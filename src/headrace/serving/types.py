@@ -1,0 +1,74 @@
+"""The records of the serving room: the declared service, the route table, the prediction record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from headrace.data.types import Field
+from headrace.training.types import ModelSpec
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """A declared service. `request` are its typed fields; `time` names the field that is the asking time (None: the
+    event clock), `id` the field that identifies a request, `key` the entity field of the sticky router.
+    `appends` names the stream a request is also appended to. `p99` is microseconds."""
+
+    name: str
+    model: ModelSpec
+    request: tuple[Field, ...]
+    time: str | None
+    id: str | None
+    key: str | None
+    request_stream: str | None = None
+    appends: str | None = None
+    p99: int | None = None
+    release: tuple[Any, ...] = ()
+    where: str = ""
+    kind: Literal["service"] = "service"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """What serves now: one row per service, replaced as a whole; `generation` grows by one each time."""
+
+    service: str
+    generation: int
+    champion: int | None
+    challenger: int | None = None
+    weight: float = 0.0
+    salt: str = ""
+    shadows: tuple[int, ...] = ()
+    rollout: str | None = None
+
+
+class PredictionRecord(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False):
+    """One line of the prediction log (msgpack array; append fields only at the end).
+
+    `role`: champion, canary (challenger answered or failed), shadow. A failed canary is its own record with `error`,
+    followed by the champion's record of the same `id` that answered.
+    """
+
+    format: int
+    id: str
+    request_key: str
+    request_hash: str
+    at: int
+    machine_at: int
+    service: str
+    version: int
+    role: str
+    entity: str
+    sticky: bool
+    own_id: str | None
+    request: dict[str, Any]
+    features: list[float]
+    positions: dict[str, dict[str, int]]
+    score: float | None
+    error: str | None
+    latency_us: int
+    rollout: str | None
+    generation: int

@@ -1,0 +1,334 @@
+"""`hr.System`: declaring is registering. Every method checks what it is given and names the place it stands."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from headrace.data.types import JoinSpec, RecordSpec, StreamSpec
+from headrace.features.types import (
+    Aggregate,
+    FeatureSource,
+    Label,
+    NoEventLabel,
+    ReportLabel,
+    RequestFeatures,
+    SnapshotSpine,
+    Spine,
+    WindowView,
+)
+from headrace.kernel.errors import HeadraceError, InvalidSystem
+from headrace.kernel.ids import checked_name, snake_case
+from headrace.kernel.specs import Spec, Specs
+from headrace.kernel.times import DAY, duration
+from headrace.monitoring.types import Trigger, WatchSpec
+from headrace.release.types import Plan
+from headrace.serving.types import ServiceSpec
+from headrace.system.inference import fields_of, sample_arrays
+from headrace.system.resolution import Everything, check_aggregate, default_spine, resolve_features
+from headrace.training.types import ModelSpec
+
+Class = TypeVar("Class", bound=type)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+_STREAM_NAMES: WeakKeyDictionary[type, str] = WeakKeyDictionary()
+
+
+def _name_of(stream: type) -> str:
+    """The name under which the class was declared; a class that was not gets its own, and is refused on use."""
+    return _STREAM_NAMES.get(stream, snake_case(stream.__name__))
+
+
+def _where() -> str:
+    """`path:line` of the first frame outside this file: the user's declaration."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+class System:
+    """One AI system, declared in one file. Names follow INTERFACE.md; a wrong declaration raises InvalidSystem with
+    its line."""
+
+    def __init__(self, name: str) -> None:
+        self.name = checked_name("system", name)
+        self._specs: dict[tuple[str, str], Spec] = {}
+        self._by_object: dict[int, Any] = {}
+
+    def specs(self) -> Specs:
+        """Everything declared so far."""
+        return Specs(self._specs.values())
+
+    def stream(
+        self,
+        *,
+        id: str,
+        key: str,
+        time: str,
+        created: str | None = None,
+        name: str | None = None,
+        max_future: str = "5m",
+        lateness: str = "1d",
+        retention: str | None = None,
+    ) -> Callable[[Class], Class]:
+        """Declare a stream by a typed class. `id`, `key`, `time` and `created` name its fields."""
+
+        def declare(cls: Class) -> Class:
+            place = _where()
+            fields = fields_of(cls, place)
+            types = {f.name: f.type for f in fields}
+            for role, column in {"id": id, "key": key, "time": time, "created": created}.items():
+                if column is not None and column not in types:
+                    raise InvalidSystem(
+                        f"{place}: stream `{cls.__name__}` has {role}=`{column}`, which is none of its fields: "
+                        f"{', '.join(f'`{f}`' for f in types)}",
+                        hint=f"add the field or mend `{role}=`",
+                    )
+                if role in ("time", "created") and column is not None and types[column] != "datetime":
+                    raise InvalidSystem(
+                        f"{place}: stream `{cls.__name__}` has {role}=`{column}` of type `{types[column]}`",
+                        hint=f"annotate `{column}` as datetime",
+                    )
+            spec = StreamSpec(
+                self._new_name("stream", name or snake_case(cls.__name__), place), fields, id, key, time, created,
+                duration(max_future), duration(lateness), None if retention is None else duration(retention),
+                inspect.cleandoc(cls.__doc__ or ""), place,
+            )  # fmt: skip
+            if any(f.personal for f in fields) and retention is None:
+                raise InvalidSystem(f"{place}: stream `{spec.name}` has personal fields and no retention",
+                                    hint='declare how long they are kept: retention="365d"')  # fmt: skip
+            self._add(spec, cls)
+            _STREAM_NAMES[cls] = spec.name
+            return cls
+
+        return declare
+
+    def join(self, stream: type, report: type, *, on: str) -> JoinSpec:
+        """The events of `stream`, knowing whether an event of `report` with the same `on` has arrived."""
+        place = _where()
+        left, right = self._stream(stream, place), self._stream(report, place)
+        for side in (left, right):
+            if on not in {f.name for f in side.fields}:
+                raise InvalidSystem(f"{place}: `{side.name}` has no field `{on}` to join on",
+                                    hint=f"use one of {', '.join(f.name for f in side.fields)}")  # fmt: skip
+        spec = JoinSpec(f"{left.name}_{right.name}", left.name, right.name, on, place)
+        self._add(spec, spec)
+        return spec
+
+    def windows(
+        self,
+        stream: type | JoinSpec,
+        *,
+        by: str | tuple[str, ...],
+        over: Sequence[str],
+        name: str | None = None,
+        where: Callable[..., Any] | None = None,
+        delay: str | None = None,
+        own_event: bool = False,
+        **aggregates: Aggregate,
+    ) -> WindowView:
+        """Aggregates over sliding windows of the events with the same `by`; see INTERFACE.md for names and values."""
+        place = _where()
+        join = stream if isinstance(stream, JoinSpec) else None
+        spec = self._specs[("stream", join.stream)] if join else self._stream(stream, place)
+        assert isinstance(spec, StreamSpec)
+        keys = (by,) if isinstance(by, str) else tuple(by)
+        columns = {f.name: f.type for f in spec.fields}
+        unknown = [k for k in (*keys, *(inspect.signature(where).parameters if where else ())) if k not in columns]
+        if unknown:
+            raise InvalidSystem(f"{place}: `{spec.name}` has no field `{unknown[0]}`; it has {', '.join(columns)}",
+                                hint="`by` and the parameters of `where` name fields of the stream")  # fmt: skip
+        if not aggregates or not over:
+            raise InvalidSystem(f"{place}: windows over `{spec.name}` need at least one window and one aggregate",
+                                hint='windows(..., over=["7d"], count=hr.count())')  # fmt: skip
+        for label, aggregate in aggregates.items():
+            check_aggregate(label, aggregate, spec, join, place)
+        view_name = name or "_".join(keys).removesuffix("_id") or "all"
+        view = WindowView(
+            self._new_name("view", view_name, place), spec.name, keys, tuple((w, self._duration(w, place)) for w in over),
+            tuple(aggregates.items()), join, where, self._duration(delay, place) if delay else 0, own_event, place,
+        )  # fmt: skip
+        self._add(view, view)
+        return view
+
+    def features(self, function: Function) -> Function:
+        """Declare a plain function over arrays; its parameters name request fields or earlier features."""
+        place = _where()
+        inputs = tuple(inspect.signature(function).parameters)
+        streams = [s for s in self._specs.values() if isinstance(s, StreamSpec | RecordSpec)]
+        try:
+            produced = function(**sample_arrays(inputs, streams))
+            columns = tuple(produced)
+        except Exception as error:
+            raise InvalidSystem(f"{place}: features `{function.__name__}` fail on a sample row: {error!r}",
+                                hint="return a dict of arrays as long as the arguments") from error  # fmt: skip
+        spec = RequestFeatures(self._new_name("features", function.__name__, place), function, inputs, columns, place)
+        self._add(spec, function)
+        return function
+
+    def model(
+        self,
+        *,
+        features: Sequence[Any],
+        label: Label,
+        spine: type | SnapshotSpine | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        search: Mapping[str, Any] | None = None,
+        evaluate: Callable[..., dict[str, float]] | None = None,
+    ) -> Callable[[Function], Function]:
+        """Declare a model by its training function `f(rows, labels, **parameters)`."""
+
+        def declare(function: Function) -> Function:
+            place = _where()
+            everything = Everything(self._specs, self._by_object)
+            found: Spine = default_spine(spine, label, everything, place)
+            sources: tuple[FeatureSource, ...] = resolve_features(features, found, everything, place)
+            stale = [p for p in (search or {}) if p not in inspect.signature(function).parameters]
+            if stale:
+                raise InvalidSystem(f"{place}: model `{function.__name__}` searches `{stale[0]}`, which it does not take",
+                                    hint=f"add `{stale[0]}=` to its parameters")  # fmt: skip
+            spec = ModelSpec(
+                self._new_name("model", function.__name__, place), function, everything.feature_set(sources), label, found,
+                dict(parameters or {}), dict(search or {}), evaluate, inspect.cleandoc(function.__doc__ or ""), place,
+            )  # fmt: skip
+            self._add(spec, function)
+            return function
+
+        return declare
+
+    def service(
+        self,
+        model: Callable[..., Any],
+        *,
+        request: type,
+        name: str | None = None,
+        key: str | None = None,
+        appends: type | None = None,
+        p99: str | None = None,
+        release: Plan | None = None,
+    ) -> ServiceSpec:
+        """Declare a prediction service. `request` is a stream class, or a plain typed class with `key=`."""
+        place = _where()
+        spec = self._by_object.get(id(model))
+        if not isinstance(spec, ModelSpec):
+            raise InvalidSystem(f"{place}: `{model!r}` is not a model of this system",
+                                hint="decorate it with @system.model(...)")  # fmt: skip
+        stream = self._by_object.get(id(request))
+        if isinstance(stream, StreamSpec):
+            fields, time, id_, default_key = stream.fields, stream.time, stream.id, stream.key
+        else:
+            fields, time, id_, default_key = fields_of(request, place), None, None, None
+            stream = None
+        entity = key or default_key
+        if entity is not None and entity not in {f.name for f in fields}:
+            raise InvalidSystem(f"{place}: the request has no field `{entity}`", hint="mend `key=`")
+        service = ServiceSpec(
+            self._new_name("service", name or spec.name, place), spec, fields, time, id_, entity,
+            stream.name if stream else None, None if appends is None else self._stream(appends, place).name,
+            duration(p99) if p99 else None, tuple(release or ()), place,
+        )  # fmt: skip
+        self._add(service, service)
+        return service
+
+    def watch(
+        self,
+        service: ServiceSpec,
+        *,
+        retrain_when: Trigger,
+        at_most: str = "1/day",
+        approve: str = "auto",
+        window: str = "7d",
+        every: str = "1d",
+        train_on: str = "14d",
+        holdout: str = "3d",
+    ) -> WatchSpec:
+        """Watch a service; retrain and release by policy. `at_most` is such as `1/day`, `2/7d`."""
+        place = _where()
+        if approve not in ("auto", "person"):
+            raise InvalidSystem(f"{place}: approve=`{approve}`; allowed: `auto`, `person`", hint="choose one")
+        number, _, period = at_most.partition("/")
+        words = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
+        if not number.isdigit():
+            raise InvalidSystem(f'{place}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
+        spec = WatchSpec(
+            service.name, service.name, retrain_when, (int(number), self._duration(words.get(period, period), place)),
+            "auto" if approve == "auto" else "person", self._duration(window, place), self._duration(every, place),
+            self._duration(train_on, place), self._duration(holdout, place), where=place,
+        )  # fmt: skip
+        self._add(spec, spec)
+        return spec
+
+    def _stream(self, cls: object, place: str) -> StreamSpec:
+        spec = self._by_object.get(id(cls))
+        if not isinstance(spec, StreamSpec):
+            known = ", ".join(f"`{n}`" for k, n in self._specs if k == "stream") or "none"
+            raise InvalidSystem(f"{place}: `{getattr(cls, '__name__', cls)}` is not a stream of this system; declared: {known}",
+                                hint="decorate the class with @system.stream(...)")  # fmt: skip
+        return spec
+
+    def _duration(self, text: str, place: str) -> int:
+        try:
+            value = duration(text)
+        except HeadraceError as error:
+            raise InvalidSystem(f"{place}: {error.message}", hint=error.hint) from None
+        return value or DAY
+
+    def _new_name(self, kind: str, name: str, place: str) -> str:
+        try:
+            checked_name(kind, name)
+        except HeadraceError as error:
+            raise InvalidSystem(f"{place}: {error.message}", hint=error.hint) from None
+        if (kind, name) in self._specs:
+            earlier = getattr(self._specs[(kind, name)], "where", "")
+            raise InvalidSystem(f"{place}: {kind} `{name}` is declared twice, first at {earlier}",
+                                hint="give one of them name=")  # fmt: skip
+        return name
+
+    def _add(self, spec: Spec, declared: object) -> None:
+        self._specs[(spec.kind, spec.name)] = spec
+        self._by_object[id(declared)] = spec
+
+
+def count(*, empty: float | None = None) -> Aggregate:
+    """The number of events in the window; 0 for none. Int64."""
+    return Aggregate("count", empty=empty)
+
+
+def _of_column(kind: Any) -> Callable[..., Aggregate]:
+    def make(column: str, *, empty: float | None = None) -> Aggregate:
+        return Aggregate(kind, column, empty=empty)
+
+    make.__name__ = str(kind)
+    make.__doc__ = f"The {kind} of `column` over the window; nulls are skipped; `empty` is the value over no events."
+    return make
+
+
+sum, mean, min, max, std, last, first, distinct = (
+    _of_column(kind) for kind in ("sum", "mean", "min", "max", "std", "last", "first", "distinct")
+)
+
+
+def share(report: type) -> Aggregate:
+    """On a joined stream: the share of the windowed events for which a `report` has arrived. Float64."""
+    return Aggregate("share", report=_name_of(report))
+
+
+def label(report: type, *, on: str, within: str) -> ReportLabel:
+    """True when a `report` with the same `on` arrives within; inclusive."""
+    return ReportLabel(_name_of(report), on, duration(within))
+
+
+def no_event(stream: type, *, by: str, within: str) -> NoEventLabel:
+    """True when no event of the key arrives within: churn."""
+    return NoEventLabel(_name_of(stream), by, duration(within))
+
+
+def every(period: str, *, key: str) -> SnapshotSpine:
+    """Asking points every `period` for each known value of `key`; the stream is the label's."""
+    return SnapshotSpine("", key, duration(period))

@@ -1,0 +1,60 @@
+"""From Python annotations to typed fields."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from headrace.data.types import Field, FieldType, OneOf, Pattern, Personal, Range, RecordSpec, StreamSpec
+from headrace.kernel.errors import InvalidSystem
+
+TYPES: dict[type, FieldType] = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime"}
+SAMPLES: dict[FieldType, Any] = {
+    "int": np.zeros(1, np.int64),
+    "float": np.zeros(1),
+    "str": np.array(["a"], dtype=object),
+    "bool": np.zeros(1, bool),
+    "datetime": np.zeros(1, "datetime64[us]"),
+}
+
+
+def fields_of(cls: type, where: str) -> tuple[Field, ...]:
+    """The fields of a typed class. InvalidSystem names the field whose annotation is not allowed."""
+    try:
+        hints = get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise InvalidSystem(f"{where}: an annotation of `{cls.__name__}` does not resolve: {error}",
+                            hint="import the name at the top of the file") from None  # fmt: skip
+    fields = tuple(_field(name, hint, cls, where) for name, hint in hints.items())
+    if not fields:
+        raise InvalidSystem(f"{where}: `{cls.__name__}` has no typed fields", hint="annotate them: `amount: float`")
+    return fields
+
+
+def _field(name: str, hint: Any, cls: type, where: str) -> Field:
+    extras: Sequence[Any] = ()
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+    nullable = False
+    if get_origin(hint) in (Union, types.UnionType):
+        members = [a for a in get_args(hint) if a is not type(None)]
+        nullable = len(members) < len(get_args(hint))
+        hint = members[0] if len(members) == 1 else hint
+    if hint not in TYPES:
+        raise InvalidSystem(
+            f"{where}: `{cls.__name__}.{name}` is annotated `{hint!r}`; allowed: {', '.join(TYPES.values())}, also `| None`",
+            hint="rules go into Annotated[float, hr.Range(min=0)]",
+        )  # fmt: skip
+    rules = tuple(e for e in extras if isinstance(e, Range | OneOf | Pattern))
+    personal = next((e for e in extras if isinstance(e, Personal)), None)
+    return Field(name, TYPES[hint], nullable, rules, personal)
+
+
+def sample_arrays(names: Iterable[str], records: Iterable[StreamSpec | RecordSpec]) -> dict[str, Any]:
+    """One row for each name: of the type of the declared field of that name, else float64."""
+    types_: dict[str, FieldType] = {f.name: f.type for record in records for f in record.fields}
+    return {name: SAMPLES[types_.get(name, "float")] for name in names}

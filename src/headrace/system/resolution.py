@@ -1,0 +1,132 @@
+"""Resolving what a model names: its spine and its features, in an order in which they can be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from headrace.data.types import JoinSpec, StreamSpec
+from headrace.features.types import (
+    Aggregate,
+    EventSpine,
+    FeatureSet,
+    FeatureSource,
+    Label,
+    ReportLabel,
+    RequestFeatures,
+    RequestField,
+    SnapshotSpine,
+    Spine,
+    WindowView,
+)
+from headrace.kernel.errors import InvalidSystem
+
+NUMERIC = ("int", "float", "bool")
+
+
+@dataclass(frozen=True)
+class Everything:
+    """What the system has declared so far."""
+
+    specs: Mapping[tuple[str, str], Any]
+    by_object: Mapping[int, Any]
+
+    def streams(self) -> list[StreamSpec]:
+        return [s for s in self.specs.values() if isinstance(s, StreamSpec)]
+
+    def joins(self) -> list[JoinSpec]:
+        return [s for s in self.specs.values() if isinstance(s, JoinSpec)]
+
+    def feature_set(self, sources: tuple[FeatureSource, ...]) -> FeatureSet:
+        return FeatureSet(sources)
+
+
+def check_aggregate(label: str, aggregate: Aggregate, stream: StreamSpec, join: JoinSpec | None, where: str) -> None:
+    """InvalidSystem when the aggregate cannot be computed over the stream."""
+    types = {f.name: f.type for f in stream.fields}
+    if not isinstance(aggregate, Aggregate):
+        raise InvalidSystem(f"{where}: `{label}={aggregate!r}` is not an aggregate", hint="use hr.count(), hr.mean(...)")
+    if aggregate.kind == "share" and (join is None or aggregate.report != join.report):
+        raise InvalidSystem(
+            f"{where}: `{label}` is a share of `{aggregate.report}`, but the windows are not over a stream joined with it",
+            hint="windows(system.join(Stream, Report, on=...), ...)",
+        )
+    if aggregate.column is None:
+        return
+    if aggregate.column not in types:
+        raise InvalidSystem(f"{where}: `{label}` aggregates `{aggregate.column}`; `{stream.name}` has {', '.join(types)}",
+                            hint="name a field of the stream")  # fmt: skip
+    if aggregate.kind in ("sum", "mean", "min", "max", "std") and types[aggregate.column] not in NUMERIC:
+        found = f"the {aggregate.kind} of `{aggregate.column}`, which is `{types[aggregate.column]}`"
+        raise InvalidSystem(f"{where}: `{label}` is {found}", hint="aggregate an int, float or bool field")
+
+
+def default_spine(given: Any, label: Label, everything: Everything, where: str) -> Spine:
+    """The model's spine: as given, else the stream that is joined with the label's report."""
+    stream = everything.by_object.get(id(given)) if isinstance(given, type) else None
+    known = {s.name for s in everything.streams()}
+    named = label.report if isinstance(label, ReportLabel) else label.stream
+    if named not in known:
+        raise InvalidSystem(f"{where}: the label names `{named}`, which is no stream of the system",
+                            hint="declare the stream above the model")  # fmt: skip
+    if isinstance(given, SnapshotSpine):
+        return replace(given, stream=given.stream or named)
+    if isinstance(stream, StreamSpec):
+        return EventSpine(stream.name)
+    if isinstance(label, ReportLabel):
+        for join in everything.joins():
+            if join.report == label.report:
+                return EventSpine(join.stream)
+    raise InvalidSystem(f"{where}: the model's asking points are not clear",
+                        hint='give spine=Stream or spine=hr.every("1w", key=...)')  # fmt: skip
+
+
+def _sources(features: Sequence[Any], fields: Mapping[str, str], everything: Everything, where: str) -> list[FeatureSource]:
+    sources: list[FeatureSource] = []
+    for feature in features:
+        spec = everything.by_object.get(id(feature))
+        if isinstance(feature, str):
+            if feature not in fields:
+                raise InvalidSystem(f"{where}: feature `{feature}` is no field of the asking row; it has {', '.join(fields)}",
+                                    hint="name a field, a windows view or a @system.features function")  # fmt: skip
+            if fields[feature] not in NUMERIC:
+                raise InvalidSystem(f"{where}: feature `{feature}` is `{fields[feature]}`, a model takes numbers",
+                                    hint="turn it into numbers in a @system.features function")  # fmt: skip
+            sources.append(RequestField(feature))
+        elif isinstance(spec, WindowView | RequestFeatures):
+            sources.append(spec)
+        else:
+            raise InvalidSystem(f"{where}: `{feature!r}` is not a feature of this system",
+                                hint="list field names, windows views and @system.features functions")  # fmt: skip
+    return sources
+
+
+def resolve_features(features: Sequence[Any], spine: Spine, everything: Everything, where: str) -> tuple[FeatureSource, ...]:
+    """The sources in model order. Functions may read what other sources give; a cycle is an error that names it."""
+    asking = everything.specs[("stream", spine.stream)]
+    fields = {f.name: f.type for f in asking.fields if isinstance(spine, EventSpine) or f.name == spine.key}
+    if isinstance(spine, SnapshotSpine):
+        fields[asking.time] = "datetime"
+    sources = _sources(features, fields, everything, where)
+    ready = set(fields)
+    for source in sources:
+        ready.update(() if isinstance(source, RequestFeatures) else FeatureSet((source,)).columns)
+    waiting = [s for s in sources if isinstance(s, RequestFeatures)]
+    while waiting:
+        possible = [s for s in waiting if set(s.inputs) <= ready]
+        if not possible:
+            made = {column for s in waiting for column in s.columns}
+            missing = [i for s in waiting for i in s.inputs if i not in ready | made]
+            names = " -> ".join(f"`{s.name}`" for s in waiting)
+            if missing:
+                known = ", ".join(sorted(ready))
+                raise InvalidSystem(
+                    f"{where}: features {names} read `{missing[0]}`, which nothing gives; known: {known}",
+                    hint="mend the parameter's name",
+                )
+            raise InvalidSystem(f"{where}: the features {names} read each other: a cycle", hint="break it")
+        for s in possible:
+            ready.update(s.columns)
+            waiting.remove(s)
+    return tuple(sources)

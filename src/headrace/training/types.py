@@ -1,0 +1,51 @@
+"""The records of the training room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from headrace.features.types import FeatureSet, Label, Spine
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A declared model: `function(rows, labels, **parameters)` returns a fitted estimator with `predict_proba`.
+
+    `rows` is float64 [n, features] in feature order (null is NaN), `labels` is bool-like int8 [n].
+    `search` maps parameter names to `(low, high)` (int or float) or a list of choices.
+    `evaluate(history, test)` may return more test metrics; both are Polars frames of asking rows with `score`
+    (null outside the test window) and `label`.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    features: FeatureSet
+    label: Label
+    spine: Spine
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    evaluate: Callable[..., dict[str, float]] | None = None
+    doc: str = ""
+    where: str = ""
+    kind: Literal["model"] = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A tracked run. `dataset` is `name@version`; `artifacts` maps a name to a blob digest."""
+
+    id: str
+    model: str
+    status: Literal["running", "finished", "failed"]
+    parameters: dict[str, Any]
+    metrics: dict[str, float]
+    dataset: str
+    code_hash: str
+    seed: int
+    environment: dict[str, str]
+    artifacts: dict[str, str]
+    started_at: str
+    ended_at: str | None
+    parent: str | None = None

@@ -1,0 +1,76 @@
+"""The loop closes: it moves rollouts, watches services, and begins and resumes retrainings by the declared policy."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from headrace.engines.compute.port import Job
+from headrace.engines.context import Context
+from headrace.kernel.ids import new_id
+from headrace.kernel.log import LOG
+from headrace.monitoring.types import WatchSpec
+from headrace.monitoring.watching import watch_step
+from headrace.release import rollouts
+from headrace.serving.types import ServiceSpec
+from headrace.system import retraining
+from headrace.system.tables import retrainings
+
+LEASE_SECONDS = 10.0
+ATTEMPTS = 3
+
+
+class Loop:
+    """One at a time over all processes (it holds a lease). `step()` never waits for a training."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._holder = new_id()
+        self._jobs: dict[str, str] = {}
+        self._attempts: dict[str, int] = {}
+        self.settled_at = -1
+        """The event time up to which everything has been decided."""
+
+    def step(self) -> None:
+        """Decide all that can be decided at the event clock's time."""
+        ctx = self._ctx
+        if not ctx.catalog.lease(ctx.namespace.name("loop"), self._holder, LEASE_SECONDS):
+            return
+        now = ctx.clock.now()
+        for service in ctx.specs.all(ServiceSpec):
+            rollouts.tick(ctx, service.name)
+        for watch in ctx.specs.all(WatchSpec):
+            self._watch(watch, now)
+        if self._retrain() == 0:
+            self.settled_at = now
+
+    def _watch(self, watch: WatchSpec, now: int) -> None:
+        drifted = [a for a in watch_step(self._ctx, watch, now) if a.kind == "drift"]
+        if not drifted:
+            return
+        worst = max(drifted, key=lambda a: a.value)
+        why_not = retraining.refusal(self._ctx, watch, now)
+        if why_not is None:
+            LOG.info("retraining begins", service=watch.service, retraining=retraining.begin(self._ctx, watch, worst))
+        else:
+            LOG.info("alarm without retraining", service=watch.service, alarm=worst.id, because=why_not)
+
+    def _retrain(self) -> int:
+        """Start, resume and collect retrainings; return how many are not finished."""
+        ctx = self._ctx
+        with ctx.catalog.reading() as connection:
+            running = connection.execute(
+                select(retrainings.c.id).where((retrainings.c.system == ctx.system) & (retrainings.c.state == "running"))
+            ).scalars()
+            waiting = [identifier for identifier in running if identifier not in self._jobs]
+        for identifier in waiting:
+            if self._attempts.get(identifier, 0) >= ATTEMPTS:
+                continue
+            self._attempts[identifier] = self._attempts.get(identifier, 0) + 1
+            job = Job("headrace.app.child:retrain", {**ctx.child_arguments(), "retraining": identifier}, cpus=1)
+            self._jobs[identifier] = ctx.compute.submit(job)
+        for identifier, job_id in list(self._jobs.items()):
+            result = ctx.compute.result(job_id, timeout=0)
+            if result.state in ("finished", "failed"):
+                del self._jobs[identifier]
+                LOG.info("retraining ended", retraining=identifier, state=result.value or result.state, error=result.error)
+        return len(self._jobs)

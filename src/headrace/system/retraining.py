@@ -1,0 +1,129 @@
+"""Retraining by policy: when an alarm leads to one, and its durable steps.
+
+dataset -> train -> register -> compare -> release. Everything is computed as of the alarm's event time, so that a run
+that was killed and resumed gives the same version as one that was not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import func, select
+
+from headrace.engines.context import Context
+from headrace.kernel.errors import CheckFailed, NotFound
+from headrace.kernel.identity import SYSTEM
+from headrace.kernel.times import format_time, parse_time
+from headrace.ledger import outbox
+from headrace.monitoring.comparing import compare
+from headrace.monitoring.types import Alarm, WatchSpec
+from headrace.pipelines.steps import Pipeline
+from headrace.registry import versions
+from headrace.release import rollouts
+from headrace.serving.routes import route
+from headrace.serving.types import ServiceSpec
+from headrace.system.tables import retrainings
+from headrace.system.types import Retraining
+from headrace.training.datasets import build_dataset
+from headrace.training.training import train
+
+PIPELINE = "retrain"
+
+
+def listed(ctx: Context) -> list[Retraining]:
+    """Every retraining of the system, the newest first."""
+    with ctx.catalog.reading() as connection:
+        rows = connection.execute(
+            select(retrainings).where(retrainings.c.system == ctx.system).order_by(retrainings.c.known_at.desc())
+        ).all()
+    return [
+        Retraining(r.id, r.service, r.alarm, format_time(r.known_at), r.state, r.dataset, r.version, r.comparison, r.reason)
+        for r in rows
+    ]
+
+
+def refusal(ctx: Context, watch: WatchSpec, at: int) -> str | None:
+    """Why the policy begins no retraining at event time `at`, or None when it may."""
+    with ctx.catalog.reading() as connection:
+        live = route(connection, ctx.system, watch.service)
+        mine = (retrainings.c.system == ctx.system) & (retrainings.c.service == watch.service)
+        running = connection.execute(select(retrainings.c.id).where(mine & (retrainings.c.state == "running"))).first()
+        number, period = watch.at_most
+        recent = connection.execute(
+            select(func.count()).select_from(retrainings).where(mine & (retrainings.c.known_at > at - period))
+        ).scalar_one()
+    if live is None or live.champion is None:
+        return "there is no champion"
+    if live.rollout is not None:
+        return f"rollout `{live.rollout}` is in progress"
+    if running is not None:
+        return f"retraining `{running.id}` is in progress"
+    if recent >= number:
+        return f"{recent} in the last {period // 3_600_000_000} hours, at_most allows {number}"
+    return None
+
+
+def begin(ctx: Context, watch: WatchSpec, alarm: Alarm) -> str:
+    """Enter the retraining that `alarm` triggers; the loop runs it. One transaction with its audit record."""
+    identifier = f"{ctx.system}-retrain-{alarm.id.rpartition('-')[2]}"
+    known_at = parse_time(alarm.at)
+    with ctx.catalog.transaction() as connection:
+        connection.execute(
+            retrainings.insert().values(
+                id=identifier, system=ctx.system, service=watch.service, alarm=alarm.id, known_at=known_at,
+                state="running", reason=f"{alarm.statistic} of `{alarm.feature}` is {alarm.value:.3f} > {alarm.threshold}",
+            )
+        )  # fmt: skip
+        outbox.record(
+            connection, ctx.system, "retraining.begin", identifier, {"alarm": alarm.id, "service": watch.service}, SYSTEM, known_at
+        )
+    return identifier
+
+
+def _finish(ctx: Context, identifier: str, state: str, known_at: int, **values: Any) -> str:
+    with ctx.catalog.transaction() as connection:
+        connection.execute(retrainings.update().where(retrainings.c.id == identifier).values(state=state, **values))
+        outbox.record(connection, ctx.system, f"retraining.{state}", identifier, values, SYSTEM, known_at)
+    return state
+
+
+def run(ctx: Context, identifier: str) -> str:
+    """Run, or resume at its first unfinished step, one retraining; return its final state."""
+    with ctx.catalog.reading() as connection:
+        row = connection.execute(select(retrainings).where(retrainings.c.id == identifier)).one()
+        live = route(connection, ctx.system, row.service)
+    ctx = ctx.acting(SYSTEM)
+    watch, service = ctx.specs.get(WatchSpec, row.service), ctx.specs.get(ServiceSpec, row.service)
+    if live is None or live.champion is None:
+        raise NotFound(f"service `{row.service}` has no champion to compare with", hint="release a version first")
+    model, known_at, end = service.model, row.known_at, row.known_at - service.model.label.within
+    held_out = end - watch.holdout
+    champion = versions.version(ctx, model.name, live.champion)
+    pipeline = Pipeline(ctx, PIPELINE, identifier)
+    dataset = pipeline.step(
+        "dataset", lambda: build_dataset(ctx, model.name, start=end - watch.train_on, end=held_out, known_at=known_at).ref
+    )
+    parameters = pipeline.step("parameters", lambda: versions.parameters(ctx, champion))
+    trained = pipeline.step("train", lambda: train(ctx, model.name, dataset, parameters=parameters).id)
+    number = pipeline.step("register", lambda: versions.register(ctx, model.name, run=trained).number)
+    judged = pipeline.step(
+        "compare", lambda: compare(ctx, row.service, champion.number, number, start=held_out, end=end).as_facts()
+    )
+    facts = {"dataset": dataset, "version": number, "comparison": judged}
+    if not judged["passed"]:
+        return _finish(ctx, identifier, "rejected", known_at, **facts, reason=judged["reason"])
+    if watch.approve == "person":
+        return _finish(ctx, identifier, "waiting", known_at, **facts, reason="a person approves: `headrace registry approve`")
+    pipeline.step("approve", lambda: versions.approve(ctx, model.name, number, reason=f"policy of watch: {judged['reason']}").number)
+    pipeline.step("release", lambda: rollouts.start(ctx, row.service, number, reason=f"alarm {row.alarm}").id)
+    state = _finish(ctx, identifier, "released", known_at, **facts)
+    pipeline.finish()
+    return state
+
+
+def run_job(ctx: Context, identifier: str) -> str:
+    """What a compute child runs for the loop: `run`, with a failure recorded in the retraining's row."""
+    try:
+        return run(ctx, identifier)
+    except CheckFailed as error:
+        return _finish(ctx, identifier, "failed", ctx.clock.now(), reason=error.message)

@@ -1,0 +1,24 @@
+"""Catalog tables of the system room."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Column, String, Table
+
+from headrace.engines.catalog.port import METADATA
+
+retrainings = Table(
+    "retrainings",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("system", String, nullable=False),
+    Column("service", String, nullable=False),
+    Column("alarm", String, nullable=False),
+    Column("known_at", BigInteger, nullable=False),
+    Column("state", String, nullable=False),
+    Column("dataset", String),
+    Column("version", BigInteger),
+    Column("comparison", JSON),
+    Column("reason", String, nullable=False, default=""),
+)
+"""One row a retraining. `known_at` is the event time of the alarm: only labels mature by then are used. `state` is
+running, released, waiting (for a person), rejected (the champion stays) or failed."""

@@ -1,0 +1,21 @@
+"""The records of the system room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """A retraining that the policy began. `known_at` and `alarm` say why, `comparison` how the challenger did."""
+
+    id: str
+    service: str
+    alarm: str
+    known_at: str
+    state: str
+    dataset: str | None
+    version: int | None
+    comparison: dict[str, Any] | None
+    reason: str

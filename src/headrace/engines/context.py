@@ -20,7 +20,8 @@ from headrace.kernel.specs import Specs
 
 @dataclass(frozen=True)
 class Context:
-    """The world of one call. `specs` is what the system file declares; `file` is that file, if any."""
+    """The world of one call. `specs` is what the system file declares; `file` is that file, such as `path/system.py` or
+    `path/system.py:NAME`, if any."""
 
     settings: Settings
     namespace: Namespace
@@ -33,7 +34,7 @@ class Context:
     catalog: Catalog
     compute: Compute
     principal: Principal = LOCAL
-    file: Path | None = None
+    file: str | None = None
     request_id: str | None = field(default=None)
 
     @property
@@ -44,6 +45,15 @@ class Context:
     def run_folder(self) -> Path:
         """`DATA/run/SYSTEM`: clock, sockets, process ids; never data."""
         return self.settings.data / "run" / self.system
+
+    def child_arguments(self) -> dict[str, str | None]:
+        """Arguments of a compute job with which `headrace.app.child:context` opens the same world again."""
+        return {
+            "data": str(self.settings.data.resolve()),
+            "system": self.system,
+            "file": self.file,
+            "clock": "virtual" if self.clock.virtual else "real",
+        }
 
     def acting(self, principal: Principal, request_id: str | None = None) -> Context:
         """The same world for another caller."""

@@ -47,7 +47,7 @@ def open_context(
     specs: Specs,
     *,
     clock: EventClock,
-    file: Path | None = None,
+    file: str | None = None,
     principal: Principal = LOCAL,
 ) -> Context:
     """Open every engine of the installation for one system."""

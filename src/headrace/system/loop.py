@@ -12,7 +12,7 @@ from headrace.monitoring.types import WatchSpec
 from headrace.monitoring.watching import watch_step
 from headrace.release import rollouts
 from headrace.serving.types import ServiceSpec
-from headrace.system import retraining
+from headrace.system import retraining, settling
 from headrace.system.tables import retrainings
 
 LEASE_SECONDS = 10.0
@@ -27,8 +27,7 @@ class Loop:
         self._holder = new_id()
         self._jobs: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
-        self.settled_at = -1
-        """The event time up to which everything has been decided."""
+        self._settled_at = -1
 
     def step(self) -> None:
         """Decide all that can be decided at the event clock's time."""
@@ -40,8 +39,9 @@ class Loop:
             rollouts.tick(ctx, service.name)
         for watch in ctx.specs.all(WatchSpec):
             self._watch(watch, now)
-        if self._retrain() == 0:
-            self.settled_at = now
+        if self._retrain() == 0 and now != self._settled_at:
+            settling.mark(ctx, now)
+            self._settled_at = now
 
     def _watch(self, watch: WatchSpec, now: int) -> None:
         drifted = [a for a in watch_step(self._ctx, watch, now) if a.kind == "drift"]

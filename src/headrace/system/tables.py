@@ -22,3 +22,11 @@ retrainings = Table(
 )
 """One row a retraining. `known_at` is the event time of the alarm: only labels mature by then are used. `state` is
 running, released, waiting (for a person), rejected (the champion stays) or failed."""
+
+loop_state = Table(
+    "loop_state",
+    METADATA,
+    Column("system", String, primary_key=True),
+    Column("settled_at", BigInteger, nullable=False),
+)
+"""On a virtual clock: the event time up to which the loop has decided everything."""

@@ -19,3 +19,13 @@ class Retraining:
     version: int | None
     comparison: dict[str, Any] | None
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`settled` when no stream lags and the loop has decided everything up to `now`."""
+
+    settled: bool
+    now: str
+    decided: str | None
+    lagging: list[str]

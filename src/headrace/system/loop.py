@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from headrace.engines.compute.port import Job
 from headrace.engines.context import Context
+from headrace.kernel.clocks import MACHINE
 from headrace.kernel.ids import new_id
 from headrace.kernel.log import LOG
 from headrace.monitoring.types import WatchSpec
@@ -28,12 +29,15 @@ class Loop:
         self._jobs: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
         self._settled_at = -1
+        self._renew_at = 0.0
 
     def step(self) -> None:
         """Decide all that can be decided at the event clock's time."""
         ctx = self._ctx
-        if not ctx.catalog.lease(ctx.namespace.name("loop"), self._holder, LEASE_SECONDS):
-            return
+        if MACHINE.monotonic() >= self._renew_at:
+            if not ctx.catalog.lease(ctx.namespace.name("loop"), self._holder, LEASE_SECONDS):
+                return
+            self._renew_at = MACHINE.monotonic() + LEASE_SECONDS / 3
         now = ctx.clock.now()
         for service in ctx.specs.all(ServiceSpec):
             rollouts.tick(ctx, service.name)

@@ -75,7 +75,13 @@ def begin(ctx: Context, watch: WatchSpec, alarm: Alarm) -> str:
             )
         )  # fmt: skip
         outbox.record(
-            connection, ctx.system, "retraining.begin", identifier, {"alarm": alarm.id, "service": watch.service}, SYSTEM, known_at
+            connection,
+            ctx.system,
+            "retraining.begin",
+            identifier,
+            {"alarm": alarm.id, "service": watch.service},
+            SYSTEM,
+            known_at,
         )
     return identifier
 
@@ -114,7 +120,9 @@ def run(ctx: Context, identifier: str) -> str:
         return _finish(ctx, identifier, "rejected", known_at, **facts, reason=judged["reason"])
     if watch.approve == "person":
         return _finish(ctx, identifier, "waiting", known_at, **facts, reason="a person approves: `headrace registry approve`")
-    pipeline.step("approve", lambda: versions.approve(ctx, model.name, number, reason=f"policy of watch: {judged['reason']}").number)
+    pipeline.step(
+        "approve", lambda: versions.approve(ctx, model.name, number, reason=f"policy of watch: {judged['reason']}").number
+    )
     pipeline.step("release", lambda: rollouts.start(ctx, row.service, number, reason=f"alarm {row.alarm}").id)
     state = _finish(ctx, identifier, "released", known_at, **facts)
     pipeline.finish()

@@ -64,8 +64,6 @@ class SqlCatalog:
                 yield connection
             except BaseException:
                 connection.rollback()
-                if self._sqlite:
-                    connection.exec_driver_sql("ROLLBACK")
                 raise
             if self._sqlite:
                 connection.exec_driver_sql("COMMIT")

@@ -39,7 +39,8 @@ class WindowView:
 
     At asking time t and position p: events with t - w - delay < time <= t - delay and offset <= p, plus the asking
     event itself once if `own_event`. `over` is ((label, microseconds), ...). Columns are
-    `{name}_{aggregate}_{label}`, ordered by aggregate, then window.
+    `{name}_{aggregate}_{label}`, ordered by window, then aggregate (the order of the published fraud features, on which
+    the figures of a random forest depend).
     """
 
     name: str
@@ -56,7 +57,7 @@ class WindowView:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}_{agg}_{label}" for agg, _ in self.aggregates for label, _ in self.over)
+        return tuple(f"{self.name}_{agg}_{label}" for label, _ in self.over for agg, _ in self.aggregates)
 
     @cached_property
     def span(self) -> int:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-import evaluation
+from evaluation import on_known_good_cards, standardised
 
 import headrace as hr
 from headrace.features.calendar import hour, weekday
@@ -23,21 +23,15 @@ class Transaction:
 
 
 @system.stream(id="tx_id", key="tx_id", time="at")
-class FraudReport:
-    """Arrives 7 days after the payment."""
-
+class FraudReport:  # it arrives 7 days after the payment: that is declared, not hidden
     tx_id: int
     at: datetime
 
 
 labelled = system.join(Transaction, FraudReport, on="tx_id")
-days = ["1d", "7d", "30d"]
-customer = system.windows(
-    Transaction, by="customer_id", over=days, own_event=True, count=hr.count(), mean_amount=hr.mean("amount")
-)
-terminal = system.windows(
-    labelled, by="terminal_id", over=days, delay="7d", count=hr.count(), risk=hr.share(FraudReport)
-)
+payments = {"over": ["1d", "7d", "30d"], "count": hr.count()}
+customer = system.windows(Transaction, by="customer_id", own_event=True, **payments, mean_amount=hr.mean("amount"))
+terminal = system.windows(labelled, by="terminal_id", delay="7d", **payments, risk=hr.share(FraudReport))
 
 
 @system.features
@@ -45,51 +39,42 @@ def calendar(at):
     return {"during_weekend": weekday(at) >= 5, "during_night": hour(at) <= 6}
 
 
-fraud_model = system.model(
-    features=["amount", calendar, customer, terminal],
-    label=hr.label(FraudReport, on="tx_id", within="7d"),
-    evaluate=evaluation.on_known_good_cards,
-)
+fraud = {
+    "features": ["amount", calendar, customer, terminal],
+    "label": hr.label(FraudReport, on="tx_id", within="7d"),
+    "evaluate": on_known_good_cards,
+}
 
 
-@fraud_model
+@system.model(**fraud)
 def logistic(rows, labels):
     from sklearn.linear_model import LogisticRegression
 
-    return evaluation.standardised(LogisticRegression(random_state=0)).fit(rows, labels)
+    return standardised(LogisticRegression(random_state=0)).fit(rows, labels)
 
 
-@fraud_model
+@system.model(**fraud)
 def tree(rows, labels):
     from sklearn.tree import DecisionTreeClassifier
 
-    return evaluation.standardised(DecisionTreeClassifier(max_depth=2, random_state=0)).fit(rows, labels)
+    return standardised(DecisionTreeClassifier(max_depth=2, random_state=0)).fit(rows, labels)
 
 
-@fraud_model
+@system.model(**fraud)
 def forest(rows, labels):
     from sklearn.ensemble import RandomForestClassifier
 
-    return evaluation.standardised(RandomForestClassifier(random_state=0)).fit(rows, labels)
+    return standardised(RandomForestClassifier(random_state=0)).fit(rows, labels)
 
 
-@system.model(
-    features=["amount", calendar, customer, terminal],
-    label=hr.label(FraudReport, on="tx_id", within="7d"),
-    search={"num_leaves": (7, 63), "learning_rate": (0.01, 0.2), "min_child_samples": (5, 100)},
-    evaluate=evaluation.on_known_good_cards,
-)
+@system.model(**fraud, search={"num_leaves": (7, 63), "learning_rate": (0.01, 0.2), "min_child_samples": (5, 100)})
 def boosting(rows, labels, *, num_leaves=31, learning_rate=0.1, min_child_samples=20):
     from lightgbm import LGBMClassifier
 
-    return LGBMClassifier(
-        num_leaves=num_leaves, learning_rate=learning_rate, min_child_samples=min_child_samples,
-        random_state=0, n_jobs=1, verbose=-1,
-    ).fit(rows, labels)  # fmt: skip
+    size = {"num_leaves": num_leaves, "min_child_samples": min_child_samples}
+    return LGBMClassifier(learning_rate=learning_rate, **size, random_state=0, n_jobs=1, verbose=-1).fit(rows, labels)
 
 
-scoring = system.service(
-    boosting, request=Transaction, name="scoring", p99="20ms",
-    release=hr.shadow("1d") >> hr.canary(5, 25, 100, each="1d") >> hr.probation("8d"),
-)  # fmt: skip
+release = hr.shadow("1d") >> hr.canary(5, 25, 100, each="1d") >> hr.probation("8d")
+scoring = system.service(boosting, request=Transaction, name="scoring", p99="20ms", release=release)
 system.watch(scoring, retrain_when=hr.psi > 0.2, at_most="1/30d", approve="auto")

@@ -71,3 +71,8 @@ def resolve_reference(value: str) -> str:
         except OSError as error:
             raise InvalidInput(f"`{value}` cannot be read: {error.strerror}", hint="check the path") from None
     return value
+
+
+def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that we start: our own with these changes."""
+    return {**os.environ, **changes}

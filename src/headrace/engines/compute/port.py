@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`entry` is `module:function`; it is called with `arguments` (JSON types) and returns JSON types.
-    cpus may be fractions; memory is bytes (0: no limit)."""
+    """`entry` is `module:function`; it is called with the one dict `arguments` (JSON types) and returns JSON types.
+    cpus may be fractions; memory is bytes of address space (0: no limit)."""
 
     entry: str
     arguments: dict[str, Any]

@@ -1,0 +1,79 @@
+"""What every lake engine does. Inherit `LakeConformance` and give the fixture `lake`: an empty one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from headrace.engines.lake.port import Lake
+from headrace.kernel.errors import InvalidInput, NotFound
+
+TABLE = "shop/streams/orders"
+
+
+def _frame(*numbers: int) -> pl.DataFrame:
+    """Every type that a stream has, with nulls."""
+    schema: dict[str, pl.DataType] = {
+        "number": pl.Int64(), "price": pl.Float64(), "who": pl.String(), "paid": pl.Boolean(), "at": pl.Datetime("us", "UTC"),
+    }  # fmt: skip
+    at = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
+    rows = [(n, None if n % 2 else n / 3, None if n % 3 else f"é{n}", None if n % 5 else n % 2 == 0, at) for n in numbers]
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+class LakeConformance:
+    def test_a_frame_comes_back_as_it_was(self, lake: Lake) -> None:
+        assert lake.version(TABLE) == -1
+        version = lake.append(TABLE, _frame(0, 1, 2, 3), application="a", version=3)
+        assert_frame_equal(lake.read(TABLE).sort("number"), _frame(0, 1, 2, 3))
+        assert lake.version(TABLE) == version
+
+    def test_a_version_is_committed_once_per_application(self, lake: Lake) -> None:
+        assert lake.committed(TABLE, "a") == -1
+        first = lake.append(TABLE, _frame(1), application="a", version=10)
+        assert lake.append(TABLE, _frame(1), application="a", version=10) == first
+        assert lake.append(TABLE, _frame(2), application="a", version=9) == first
+        lake.append(TABLE, _frame(3), application="b", version=1)
+        lake.append(TABLE, _frame(4), application="a", version=11)
+        assert lake.read(TABLE)["number"].sort().to_list() == [1, 3, 4]
+        assert (lake.committed(TABLE, "a"), lake.committed(TABLE, "b"), lake.committed(TABLE, "c")) == (11, 1, -1)
+
+    def test_an_empty_frame_is_a_commit_too(self, lake: Lake) -> None:
+        lake.append(TABLE, _frame().clear(), application="a", version=5)
+        assert lake.committed(TABLE, "a") == 5
+        assert lake.read(TABLE).schema == _frame().schema
+        lake.append(TABLE, _frame(1), application="a", version=6)
+        lake.append(TABLE, _frame().clear(), application="a", version=7)
+        assert (lake.committed(TABLE, "a"), lake.read(TABLE).height) == (7, 1)
+
+    def test_old_versions_stay_readable(self, lake: Lake) -> None:
+        first = lake.overwrite(TABLE, _frame(1, 2))
+        second = lake.overwrite(TABLE, _frame(3).select("number"))
+        lake.append(TABLE, _frame(4).select("number"), application="a", version=1)
+        lake.compact(TABLE)
+        assert first < second < lake.version(TABLE)
+        assert_frame_equal(lake.read(TABLE, version=first), _frame(1, 2))
+        assert lake.read(TABLE, version=second)["number"].to_list() == [3]
+        assert sorted(lake.read(TABLE)["number"].to_list()) == [3, 4]
+        assert lake.committed(TABLE, "a") == 1
+
+    def test_columns_are_chosen_and_rows_filtered(self, lake: Lake) -> None:
+        lake.append(TABLE, _frame(*range(10)), application="a", version=1)
+        assert lake.read(TABLE, columns=["who", "number"]).columns == ["who", "number"]
+        assert lake.scan(TABLE).filter(pl.col("number") > 6).collect().height == 3
+        with pytest.raises(NotFound, match="`price`"):
+            lake.read(TABLE, columns=["prise"])
+
+    def test_unknown_tables_and_versions_are_named(self, lake: Lake) -> None:
+        lake.append(TABLE, _frame(1), application="a", version=1)
+        with pytest.raises(NotFound, match="orders"):
+            lake.read("shop/streams/order")
+        with pytest.raises(NotFound, match="version 9"):
+            lake.read(TABLE, version=9)
+
+    def test_a_name_that_leaves_the_lake_is_refused(self, lake: Lake) -> None:
+        with pytest.raises(InvalidInput):
+            lake.overwrite("../outside", _frame(1))

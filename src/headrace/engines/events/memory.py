@@ -1,0 +1,81 @@
+"""An event log in memory, for tests of what is built on the port."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from headrace.engines.events.port import Records
+from headrace.kernel.clocks import MACHINE
+from headrace.kernel.errors import InvalidInput
+
+
+class MemoryLog:
+    """Passes the same conformance suite; nothing survives the process."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._topics: dict[str, list[Records]] = {}
+        self._offsets: dict[tuple[str, str, int], int] = {}
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        if partitions < 1 or not topic or any(not part or set(part) <= {"."} for part in topic.split("/")):
+            raise InvalidInput(f"cannot create topic `{topic}` with {partitions} partitions", hint="give at least 1")
+        with self._mutex:
+            found = self._topics.setdefault(topic, [Records(0) for _ in range(partitions)])
+        if len(found) != partitions:
+            raise InvalidInput(f"topic `{topic}` has {len(found)} partitions, not {partitions}", hint="use another topic")
+
+    def topics(self) -> dict[str, int]:
+        return {topic: len(partitions) for topic, partitions in sorted(self._topics.items())}
+
+    def _partition(self, topic: str, partition: int) -> Records:
+        partitions = self._topics.get(topic, [Records(0)])
+        if not 0 <= partition < len(partitions):
+            raise InvalidInput(f"topic `{topic}` has no partition {partition}", hint=f"use 0 to {len(partitions) - 1}")
+        return partitions[partition]
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        values: Sequence[bytes],
+        *,
+        keys: Sequence[bytes] | None = None,
+        headers: Sequence[bytes] | None = None,
+        sync: bool = True,
+    ) -> int:
+        for name, column in (("keys", keys), ("headers", headers)):
+            if column is not None and len(column) != len(values):
+                raise InvalidInput(f"{len(column)} {name} for {len(values)} values", hint="give one for each value")
+        if topic not in self._topics:
+            self.create(topic)
+        with self._mutex:
+            stored = self._partition(topic, partition)
+            offset = stored.next
+            stored.keys += keys if keys is not None else [b""] * len(values)
+            stored.headers += headers if headers is not None else [b""] * len(values)
+            stored.timestamps += [MACHINE.now()] * len(values)
+            stored.values += values
+            return offset
+
+    def read(self, topic: str, partition: int, offset: int, *, max_records: int = 65_536) -> Records:
+        if offset < 0:
+            raise InvalidInput(f"offset {offset} is below the first kept offset 0", hint="read from 0 on")
+        with self._mutex:
+            stored = self._partition(topic, partition)
+            part = slice(offset, offset + max_records)
+            return Records(offset, stored.keys[part], stored.values[part], stored.timestamps[part], stored.headers[part])
+
+    def end(self, topic: str, partition: int) -> int:
+        with self._mutex:
+            return self._partition(topic, partition).next
+
+    def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
+        self._offsets[group, topic, partition] = offset
+
+    def committed(self, group: str, topic: str, partition: int) -> int:
+        return self._offsets.get((group, topic, partition), 0)
+
+    def close(self, *, sync: bool = True) -> None:
+        pass

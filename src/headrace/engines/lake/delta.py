@@ -1,0 +1,83 @@
+"""The lake as Delta tables through deltalake and Polars: `ROOT/{table}`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import TableNotFoundError
+
+from headrace.kernel.errors import InvalidInput, NotFound
+
+
+class DeltaLake:
+    """One writer per table at a time; any number of readers. Old versions stay readable: nothing is vacuumed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def _path(self, table: str) -> str:
+        if not table or any(part in ("", ".", "..") or part.startswith("_") for part in table.split("/")):
+            raise InvalidInput(f"`{table}` cannot name a table", hint="use names such as `fraud/streams/transaction`")
+        return str(self._root / table)
+
+    def _open(self, table: str, version: int | None = None) -> DeltaTable:
+        newest = self.version(table)
+        if newest < 0:
+            known = (str(log.parent.relative_to(self._root)) for log in self._root.rglob("_delta_log"))
+            raise NotFound.of("table", table, known)
+        if version is not None and not 0 <= version <= newest:
+            raise NotFound(f"table `{table}` has no version {version}; it has 0 to {newest}", hint="use one of them")
+        return DeltaTable(self._path(table), version=version)
+
+    def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int) -> int:
+        path = self._path(table)
+        try:
+            opened = DeltaTable(path)
+        except TableNotFoundError:
+            Path(path).mkdir(parents=True, exist_ok=True)
+            target: DeltaTable | str = path
+        else:
+            stored = opened.transaction_version(application)
+            if stored is not None and stored >= version:
+                return opened.version()
+            target = opened
+        once = CommitProperties(app_transactions=[Transaction(application, version)])
+        write_deltalake(target, frame, mode="append", commit_properties=once)
+        return self.version(table)
+
+    def overwrite(self, table: str, frame: pl.DataFrame) -> int:
+        path = self._path(table)
+        Path(path).mkdir(parents=True, exist_ok=True)
+        write_deltalake(path, frame, mode="overwrite", schema_mode="overwrite")
+        return self.version(table)
+
+    def read(self, table: str, *, version: int | None = None, columns: list[str] | None = None) -> pl.DataFrame:
+        lazy = self.scan(table, version=version)
+        if columns is not None:
+            known = lazy.collect_schema().names()
+            for column in columns:
+                if column not in known:
+                    raise NotFound.of("column", column, known)
+            lazy = lazy.select(columns)
+        return lazy.collect()
+
+    def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
+        return pl.scan_delta(self._open(table, version))
+
+    def committed(self, table: str, application: str) -> int:
+        try:
+            stored = DeltaTable(self._path(table)).transaction_version(application)
+        except TableNotFoundError:
+            return -1
+        return -1 if stored is None else stored
+
+    def version(self, table: str) -> int:
+        try:
+            return DeltaTable(self._path(table)).version()
+        except TableNotFoundError:
+            return -1
+
+    def compact(self, table: str) -> None:
+        self._open(table).optimize.compact()

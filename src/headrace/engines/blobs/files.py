@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from headrace.kernel.errors import CheckFailed, NotFound
 from headrace.kernel.ids import new_id
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder survive power loss."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class FileBlobs:
@@ -32,11 +44,13 @@ class FileBlobs:
             file.flush()
             os.fsync(file.fileno())
         beside.rename(path)
+        for folder in (path.parent, path.parent.parent):
+            _sync_folder(folder)
         return digest
 
     def get(self, prefix: str, digest: str) -> bytes:
         path = self._path(prefix, digest)
-        if len(digest) != 64 or not path.is_file():
+        if not _DIGEST.fullmatch(digest) or not path.is_file():
             raise NotFound(f"no blob `{digest}` in `{prefix}`", hint="`headrace doctor` finds what is missing")
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != digest:
@@ -45,5 +59,5 @@ class FileBlobs:
 
     def digests(self, prefix: str) -> Iterator[str]:
         for path in sorted((self._folder / prefix).glob("??/*")):
-            if len(path.name) == 64:
+            if _DIGEST.fullmatch(path.name):
                 yield path.name

@@ -1,4 +1,4 @@
-"""The catalog on SQLite (WAL) or PostgreSQL through SQLAlchemy Core."""
+"""The catalog on SQLite (WAL) through SQLAlchemy Core."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from headrace.engines.catalog.port import METADATA
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import EngineUnreachable, IncompatibleFormat
+from headrace.kernel.errors import EngineUnreachable, IncompatibleFormat, InvalidInput
 
 FORMAT = 1
 _OWN = MetaData()
@@ -25,10 +25,12 @@ _leases = Table(
 
 
 def _sqlite_settings(engine: Engine) -> None:
+    """Transactions are ours (BEGIN is never implicit), writers wait for each other, commits survive power loss."""
+
     @event.listens_for(engine, "connect")
     def connect(connection, _record):  # type: ignore[no-untyped-def]
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000", "foreign_keys=ON"):
+        for pragma in ("busy_timeout=20000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
 
@@ -36,10 +38,12 @@ class SqlCatalog:
     """Creates the tables of METADATA that are missing; refuses a catalog of a newer format."""
 
     def __init__(self, url: str) -> None:
-        self._sqlite = url.startswith("sqlite")
+        if not url.startswith("sqlite:///"):
+            scheme = url.partition(":")[0]
+            raise InvalidInput(f"`catalog` names the engine `{scheme}`, which this version has not; allowed: sqlite:///PATH",
+                               hint="unset HEADRACE_CATALOG to use the data folder")  # fmt: skip
         self._engine = create_engine(url, pool_size=8, max_overflow=16)
-        if self._sqlite:
-            _sqlite_settings(self._engine)
+        _sqlite_settings(self._engine)
         try:
             with self.transaction() as connection:
                 _OWN.create_all(connection)
@@ -57,29 +61,22 @@ class SqlCatalog:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
-            if self._sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            if self._sqlite:
-                connection.exec_driver_sql("COMMIT")
-            connection.commit()
+        with self._engine.begin() as connection:
+            self._begin(connection, "BEGIN IMMEDIATE")
+            yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         with self._engine.connect() as connection:
-            if self._sqlite:
-                connection.exec_driver_sql("BEGIN")
-            try:
-                yield connection
-            finally:
-                if self._sqlite:
-                    connection.exec_driver_sql("ROLLBACK")
-                connection.rollback()
+            self._begin(connection, "BEGIN")
+            yield connection
+
+    @staticmethod
+    def _begin(connection: Connection, statement: str) -> None:
+        try:
+            connection.exec_driver_sql(statement)
+        except OperationalError as error:
+            raise EngineUnreachable(f"the catalog is busy: {error.orig}", hint="try again; another process writes") from None
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         now = MACHINE.now()

@@ -54,7 +54,7 @@ def main(path: Path) -> int:
     """Run the job of the file; 0 when it returned, 1 when it raised."""
     job = msgspec.json.decode(path.read_bytes(), type=JobFile)
     die_with_parent(job.parent)
-    os.nice(NICENESS)
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     if job.memory:
         resource.setrlimit(resource.RLIMIT_AS, (job.memory, job.memory))
     try:

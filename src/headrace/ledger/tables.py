@@ -33,9 +33,9 @@ LEDGER = Table(
     Column("system", String, primary_key=True),
     Column("origin", String, nullable=False),
     Column("size", Integer, nullable=False),
-    Column("root", String, nullable=False),
+    Column("note", Text, nullable=False),
 )
-"""One row, `system` is `*`: the name of the log, and size and root of the last signed checkpoint."""
+"""One row, `system` is `*`: the name of the log, its size, and the last signed checkpoint ("" before the first)."""
 
 BATCHES = Table(
     "prediction_batches",

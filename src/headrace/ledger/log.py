@@ -1,0 +1,145 @@
+"""The Merkle log in its files: opened where the last published checkpoint left it, extended, signed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, select, update
+
+from headrace.engines.context import Context
+from headrace.kernel.errors import CheckFailed
+from headrace.kernel.ids import new_id
+from headrace.kernel.settings import Settings
+from headrace.ledger.checkpoint import Checkpoint, Signer, key_path, load_key
+from headrace.ledger.merkle import CompactRange, leaf_hash
+from headrace.ledger.tables import LEDGER
+from headrace.ledger.tiles import WIDTH, TileFolder, encode_bundle, tile_path
+
+CHECKPOINT = "checkpoint"
+
+
+def audit_folder(settings: Settings) -> Path:
+    return settings.data / "audit"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What the catalog knows of the log: its origin, published size and signed checkpoint."""
+
+    origin: str
+    size: int
+    note: str
+
+
+def ledger_row(connection: Connection) -> LedgerRow:
+    """The catalog's knowledge of the log, which the first call in a write transaction names."""
+    row = connection.execute(select(LEDGER.c.origin, LEDGER.c.size, LEDGER.c.note)).first()
+    if row is not None:
+        return LedgerRow(row.origin, row.size, row.note)
+    new = LedgerRow(f"headrace.local/{new_id()}", 0, "")
+    connection.execute(LEDGER.insert().values(system="*", origin=new.origin, size=0, note=""))
+    return new
+
+
+class MerkleLog:
+    """The right edge of the log in memory: the partial tile of each level and the partial entry bundle."""
+
+    def __init__(self, tiles: TileFolder, signer: Signer, size: int) -> None:
+        self._tiles = tiles
+        self._signer = signer
+        self._range = CompactRange.load(size, lambda level, index: tiles.node(size, level, index))
+        self._bundle = tiles.entries(size // WIDTH, size % WIDTH) if size % WIDTH else []
+        self._edges: list[list[bytes]] = []
+        level, hashes = 0, size
+        while hashes:
+            full, rest = divmod(hashes, WIDTH)
+            self._edges.append(tiles.hashes(level, full, rest) if rest else [])
+            level, hashes = level + 1, full
+
+    @classmethod
+    def open(cls, ctx: Context) -> MerkleLog:
+        """The log as published; CheckFailed when files, catalog and key do not agree on it."""
+        tiles = TileFolder(audit_folder(ctx.settings))
+        file = tiles.folder / CHECKPOINT
+        with ctx.catalog.transaction() as connection:
+            known = ledger_row(connection)
+            note = file.read_text() if file.is_file() else ""
+            key = load_key(ctx.settings, create=not known.note and not note)
+            if key is None:
+                raise CheckFailed(
+                    f"the signing key `{key_path(ctx.settings)}` of this ledger is missing",
+                    hint="put the key back, or set `signing_key` to where it lies",
+                )
+            signer = Signer(known.origin, key)
+            published = signer.verifier.open(note) if note else Checkpoint(known.origin, 0, b"")
+            if published.origin != known.origin or published.size < known.size:
+                raise CheckFailed(
+                    f"the ledger's checkpoint is `{published.origin}` {published.size}, "
+                    f"the catalog has published `{known.origin}` {known.size}",
+                    hint="the files under `audit/` were cut or exchanged: restore them from a backup",
+                )
+            log = cls(tiles, signer, published.size)
+            if note and log.root() != published.root:
+                raise CheckFailed(
+                    "the ledger's tiles do not give the root of its checkpoint", hint="`headrace audit verify` shows where"
+                )
+            if note != known.note or not note:
+                note = note or log.sign()
+                log.publish(note)
+                connection.execute(update(LEDGER).values(size=published.size, note=note))
+        return log
+
+    @property
+    def size(self) -> int:
+        return self._range.size
+
+    def root(self) -> bytes:
+        return self._range.root()
+
+    def append(self, entries: Sequence[bytes]) -> None:
+        """Write the entries and every tile that they change. Not yet published."""
+        for entry in entries:
+            self._bundle.append(entry)
+            if len(self._bundle) == WIDTH:
+                self._write("entries", self.size // WIDTH, self._bundle)
+                self._bundle = []
+            leaf = leaf_hash(entry)
+            self._push(0, self.size, leaf)
+            self._range.append(leaf)
+        if self._bundle:
+            self._write("entries", self.size // WIDTH, self._bundle)
+        for level, edge in enumerate(self._edges):
+            if edge:
+                self._write(level, self.size // WIDTH ** (level + 1), edge)
+
+    def sign(self) -> str:
+        """The signed note of the log as it stands."""
+        return self._signer.sign(Checkpoint(self._signer.verifier.name, self.size, self.root()))
+
+    def publish(self, note: str) -> None:
+        self._tiles.write(CHECKPOINT, note.encode())
+
+    def _push(self, level: int, index: int, digest: bytes) -> None:
+        if level == len(self._edges):
+            self._edges.append([])
+        edge = self._edges[level]
+        edge.append(digest)
+        if len(edge) == WIDTH:
+            self._write(level, index // WIDTH, edge)
+            self._edges[level] = []
+            self._push(level + 1, index // WIDTH, _root_of(edge))
+
+    def _write(self, level: int | str, index: int, items: Sequence[bytes]) -> None:
+        content = encode_bundle(items) if level == "entries" else b"".join(items)
+        self._tiles.write(tile_path(level, index, len(items)), content)
+        if len(items) == WIDTH:
+            self._tiles.drop_partial(level, index)
+
+
+def _root_of(hashes: Sequence[bytes]) -> bytes:
+    growing = CompactRange()
+    for digest in hashes:
+        growing.append(digest)
+    return growing.root()

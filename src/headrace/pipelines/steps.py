@@ -1,0 +1,112 @@
+"""Durable pipelines: a finished step is never run again, a crashed pipeline goes on at its first unfinished step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, func, select
+
+from headrace.engines.context import Context
+from headrace.kernel.clocks import MACHINE
+from headrace.kernel.errors import Conflict, HeadraceError
+from headrace.pipelines.claims import Claim
+from headrace.pipelines.tables import PIPELINES, STEPS
+from headrace.pipelines.types import PipelineState
+
+
+class Pipeline:
+    """The pipeline `name` for `key`, single-flight: Conflict while another thread or process has it open.
+
+    Opening it again after a crash or a failure resumes it; steps are known by their names. Use it as a context manager:
+    leaving normally finishes it, an error fails it, and an interruption or an error that a retry can help leaves it
+    unfinished. Without `with`, call `finish()`.
+
+    >>> with Pipeline(ctx, "retrain", "2026-01-31") as pipeline:            # doctest: +SKIP
+    ...     dataset = pipeline.step("dataset", build)
+    ...     run = pipeline.step("train", train, dataset)
+    """
+
+    def __init__(self, ctx: Context, name: str, key: str) -> None:
+        self._ctx = ctx
+        self.name = name
+        self.key = key
+        self._claim = Claim(ctx.run_folder / "claims", "pipeline", name, key)
+        if not self._claim.take():
+            raise Conflict(f"pipeline `{name}` for `{key}` is already running", hint="`headrace pipelines list` shows it")
+        self._mine = (PIPELINES.c.system == ctx.system) & (PIPELINES.c.name == name) & (PIPELINES.c.key == key)
+        self._steps = (STEPS.c.system == ctx.system) & (STEPS.c.pipeline == name) & (STEPS.c.key == key)
+        with ctx.catalog.transaction() as connection:
+            state = connection.execute(select(PIPELINES.c.state).where(self._mine)).scalar()
+            if state is None:
+                values = {"system": ctx.system, "name": name, "key": key, "state": "running", "started_at": ctx.clock.now()}
+                connection.execute(PIPELINES.insert().values(**values))
+            elif state == "failed":
+                self._set(connection, "running")
+
+    def step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """`function(*arguments)` as plain JSON (records become dicts), computed once: what is finished is returned from
+        the catalog. The step must be safe to run again after a crash in it. Its error passes through."""
+        found = self._begin(name)
+        if found is not None and found.state == "finished":
+            return found.result
+        began = MACHINE.monotonic()
+        try:
+            result = msgspec.json.decode(msgspec.json.encode(function(*arguments)))
+        except Exception as error:
+            self._end(name, began, state="failed", error=str(error))
+            raise
+        self._end(name, began, state="finished", result=result)
+        return result
+
+    def finish(self) -> None:
+        """All steps are done: the pipeline is no longer `unfinished`."""
+        self._close("finished")
+
+    def fail(self, error: str) -> None:
+        """It ended for good; opening it again would try again."""
+        self._close("failed", error)
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.finish()
+        elif isinstance(error, Exception) and not (isinstance(error, HeadraceError) and error.retryable):
+            self.fail(str(error))
+        self._claim.release()
+
+    def _begin(self, name: str) -> Row[Any] | None:
+        """The step's row when it is finished; else mark it as begun."""
+        mine = self._steps & (STEPS.c.name == name)
+        with self._ctx.catalog.reading() as connection:
+            found = connection.execute(select(STEPS).where(mine)).first()
+        if found is not None and found.state == "finished":
+            return found
+        begun = {"state": "running", "started_at": self._ctx.clock.now(), "ended_at": None, "seconds": None, "error": ""}
+        with self._ctx.catalog.transaction() as connection:
+            if found is not None:
+                connection.execute(STEPS.update().where(mine).values(**begun, attempts=found.attempts + 1))
+            else:
+                position = connection.execute(select(func.count()).select_from(STEPS).where(self._steps)).scalar_one()
+                names = {"system": self._ctx.system, "pipeline": self.name, "key": self.key, "name": name}
+                connection.execute(STEPS.insert().values(**names, **begun, position=position, attempts=1))
+        return None
+
+    def _end(self, name: str, began: float, **values: Any) -> None:
+        seconds = MACHINE.monotonic() - began
+        with self._ctx.catalog.transaction() as connection:
+            changed = STEPS.update().where(self._steps & (STEPS.c.name == name))
+            connection.execute(changed.values(ended_at=self._ctx.clock.now(), seconds=seconds, **values))
+
+    def _close(self, state: PipelineState, error: str = "") -> None:
+        with self._ctx.catalog.transaction() as connection:
+            self._set(connection, state, error)
+        self._claim.release()
+
+    def _set(self, connection: Connection, state: PipelineState, error: str = "") -> None:
+        ended = None if state == "running" else self._ctx.clock.now()
+        connection.execute(PIPELINES.update().where(self._mine).values(state=state, error=error, ended_at=ended))

@@ -153,7 +153,6 @@ def test_a_damaged_or_cut_ledger_is_never_extended(ctx, tmp_path):
     old = (audit / "checkpoint").read_bytes()
     act(ctx, 3)
     sequencer.step()
-    good = (audit / "checkpoint").read_bytes()
     sequencer.close()
     tile, key = audit / "tile/0/000.p/6", tmp_path / "keys" / "signing.key"
     kept = {path: path.read_bytes() for path in (audit / "checkpoint", tile, key)}

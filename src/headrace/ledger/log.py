@@ -52,6 +52,7 @@ class MerkleLog:
         self._range = CompactRange.load(size, lambda level, index: tiles.node(size, level, index))
         self._bundle = tiles.entries(size // WIDTH, size % WIDTH) if size % WIDTH else []
         self._edges: list[list[bytes]] = []
+        self._completed: list[tuple[int | str, int]] = []
         level, hashes = 0, size
         while hashes:
             full, rest = divmod(hashes, WIDTH)
@@ -119,7 +120,11 @@ class MerkleLog:
         return self._signer.sign(Checkpoint(self._signer.verifier.name, self.size, self.root()))
 
     def publish(self, note: str) -> None:
+        """Replace the checkpoint; partial tiles go only now, since the former checkpoint's readers need them."""
         self._tiles.write(CHECKPOINT, note.encode())
+        for level, index in self._completed:
+            self._tiles.drop_partial(level, index)
+        self._completed = []
 
     def _push(self, level: int, index: int, digest: bytes) -> None:
         if level == len(self._edges):
@@ -135,7 +140,7 @@ class MerkleLog:
         content = encode_bundle(items) if level == "entries" else b"".join(items)
         self._tiles.write(tile_path(level, index, len(items)), content)
         if len(items) == WIDTH:
-            self._tiles.drop_partial(level, index)
+            self._completed.append((level, index))
 
 
 def _root_of(hashes: Sequence[bytes]) -> bytes:

@@ -1,0 +1,51 @@
+# Every target sets up what it needs: a virtual environment in .venv with the versions of constraints.txt.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+PAYMENTS ?=
+TRANSACTIONS ?=
+REPORT ?=
+.DEFAULT_GOAL := help
+.PHONY: help demo run test check bench docs
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: .venv/demo ## the fraud story, end to end: PAYMENTS=N or TRANSACTIONS=FILE, REPORT=FILE
+	@$(BIN)/headrace demo $(if $(PAYMENTS),--payments $(PAYMENTS)) $(if $(TRANSACTIONS),--transactions '$(TRANSACTIONS)') $(if $(REPORT),--report '$(REPORT)')
+
+run: .venv/demo ## start the fraud system and keep it running; Ctrl-C stops it
+	@exec $(BIN)/headrace run examples/fraud/system.py
+
+test: .venv/dev ## the tests, but for the slow ones
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: .venv/dev ## lint, format, types, import contracts, shape
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest tests/test_shape.py tests/house
+
+bench: .venv/dev ## the benchmarks, each side by side with its peer
+	@for benchmark in benchmarks/*.py; do echo; $(BIN)/python $$benchmark || exit 1; done
+
+docs: .venv/dev ## write the generated pages again: architecture, permissions, commands
+	@$(BIN)/python scripts/pages.py
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "headrace needs Python 3.11 or newer, \`$(PYTHON)\` is $$($(PYTHON) --version 2>&1)" >&2; \
+	  echo "hint: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "hint: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+.venv/demo: .venv/python pyproject.toml constraints.txt
+	@echo "installing headrace into .venv" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train]'
+	@touch $@
+
+.venv/dev: .venv/demo
+	@echo "installing what tests need into .venv" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

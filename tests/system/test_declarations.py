@@ -1,0 +1,159 @@
+"""A system file that is wrong names the declaration and its line; what is unknown lists what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headrace.data.types import StreamSpec
+from headrace.features.types import EventSpine, SnapshotSpine, WindowView
+from headrace.kernel.errors import InvalidSystem, NotFound
+from headrace.kernel.times import DAY
+from headrace.serving.types import ServiceSpec
+from headrace.system.load import load_system
+from headrace.training.types import ModelSpec
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+HEAD = """from datetime import datetime
+from typing import Annotated
+import headrace as hr
+system = hr.System("shop")
+@system.stream(id="order_id", key="customer", time="at")
+class Order:
+    order_id: int
+    at: datetime
+    customer: str
+    amount: float
+@system.stream(id="order_id", key="order_id", time="at")
+class Refund:
+    order_id: int
+    at: datetime
+refundable = system.join(Order, Refund, on="order_id")
+LABEL = hr.label(Refund, on="order_id", within="7d")
+"""
+FIRST = HEAD.count("\n") + 1
+"""The line of the first statement after the head."""
+
+
+def load(tmp_path: Path, text: str, name: str = "") -> object:
+    file = tmp_path / "shop.py"
+    file.write_text(text)
+    return load_system(f"{file}{name}")
+
+
+WRONG = {
+    "system = hr.System('Shop')": "cannot name a system",
+    "@system.stream(id='nr', key='customer', time='at')\nclass A:\n    at: datetime\n    customer: str": "id=`nr`",
+    "@system.stream(id='a', key='a', time='a')\nclass A:\n    a: int": "time=`a` of type `int`",
+    "@system.stream(id='a', key='a', time='at')\nclass A:\n    a: dict\n    at: datetime": "`A.a` is annotated",
+    "@system.stream(id='a', key='a', time='at')\nclass A: pass": "no typed fields",
+    "@system.stream(id='a', key='a', time='at', name='order')\nclass A:\n    a: int\n    at: datetime": "declared twice",
+    "@system.stream(id='a', key='a', time='at', lateness='soon')\nclass A:\n    a: int\n    at: datetime": "not a duration",
+    "@system.stream(id='a', key='a', time='t')\nclass A:\n    t: datetime\n    a: Annotated[str, hr.Personal('a')]": "retention",
+    "hr.label(Refund, on='order_id', within='7')": "not a duration",
+    "system.join(Order, Refund, on='amount')": "no field `amount` to join on",
+    "system.join(Order, dict, on='order_id')": "not a stream of this system; declared: `order`, `refund`",
+    "system.windows(Order, by='cust', over=['7d'], n=hr.count())": "no field `cust`",
+    "system.windows(Order, by='customer', over=['7d'])": "at least one window and one aggregate",
+    "system.windows(Order, by='customer', over=['7 days'], n=hr.count())": "not a duration",
+    "system.windows(Order, by='customer', over=['7d'], n=hr.mean('customer'))": "which is `str`",
+    "system.windows(Order, by='customer', over=['7d'], n=hr.mean('amonut'))": "has order_id, at, customer, amount",
+    "system.windows(Order, by='customer', over=['7d'], n=hr.share(Refund))": "not over a stream joined with it",
+    "system.windows(Order, by='customer', over=['7d'], n=len)": "is not an aggregate",
+    "system.windows(Order, by='customer', over=['7d'], where=lambda amonut: amonut > 1, n=hr.count())": "no field `amonut`",
+    "@system.model(features=['amount', 'amonut'], label=LABEL)\ndef m(rows, labels): ...": "feature `amonut`",
+    "@system.model(features=['customer'], label=LABEL)\ndef m(rows, labels): ...": "a model takes numbers",
+    "@system.model(features=[len], label=LABEL)\ndef m(rows, labels): ...": "not a feature of this system",
+    "@system.model(features=['amount'], label=LABEL, search={'depth': (1, 2)})\ndef m(rows, labels): ...": "searches `depth`",
+    "@system.features\ndef f(amount):\n    return {'x': amount + missing}": "fail on a sample row",
+    "system.service(len, request=Order)": "not a model of this system",
+    "undefined_name": "NameError",
+    "1 / 0": "ZeroDivisionError",
+}
+
+
+@pytest.mark.parametrize("statement", WRONG)
+def test_a_wrong_declaration_is_named_with_its_line(tmp_path: Path, statement: str) -> None:
+    with pytest.raises(InvalidSystem) as caught:
+        load(tmp_path, f"{HEAD}{statement}\n")
+    place, _, message = caught.value.message.partition(": ")
+    file, _, line = place.partition(":")
+    assert WRONG[statement] in message
+    assert file == "shop.py"
+    assert FIRST <= int(line) <= FIRST + statement.count("\n")
+    assert caught.value.hint
+
+
+def test_features_that_read_each_other_are_a_cycle(tmp_path: Path) -> None:
+    text = """
+@system.features
+def first(right):
+    return {"left": right}
+@system.features
+def second(left):
+    return {"right": left}
+@system.model(features=[first, second], label=LABEL)
+def model(rows, labels): ...
+"""
+    with pytest.raises(InvalidSystem, match=r"`first` -> `second` read each other: a cycle"):
+        load(tmp_path, HEAD + text)
+
+
+def test_a_feature_that_reads_what_nothing_gives_lists_the_known(tmp_path: Path) -> None:
+    text = "@system.features\ndef f(amuont):\n    return {'x': amuont}\n"
+    text += "@system.model(features=[f], label=LABEL)\ndef model(rows, labels): ...\n"
+    with pytest.raises(InvalidSystem, match=r"read `amuont`, which nothing gives; known: .*amount"):
+        load(tmp_path, HEAD + text)
+
+
+def test_a_syntax_error_is_named_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSystem, match=rf"shop\.py:{FIRST}: "):
+        load(tmp_path, f"{HEAD}def broken(:\n")
+
+
+def test_a_file_declares_one_system_or_says_which(tmp_path: Path) -> None:
+    two = "import headrace as hr\na = hr.System('a')\nb = hr.System('b')\n"
+    with pytest.raises(InvalidSystem, match="declares 2 systems: a, b"):
+        load(tmp_path, two)
+    with pytest.raises(NotFound, match="unknown system `c`; known: `a`, `b`"):
+        load(tmp_path, two, ":c")
+    assert load(tmp_path, two, ":b").name == "b"  # type: ignore[attr-defined]
+    with pytest.raises(InvalidSystem, match="declares 0 systems"):
+        load(tmp_path, "import headrace as hr\n")
+    with pytest.raises(NotFound, match="no system file"):
+        load_system(str(tmp_path / "absent.py"))
+
+
+def test_the_fraud_example_declares_the_published_features_in_the_published_order() -> None:
+    specs = load_system(str(EXAMPLES / "fraud" / "system.py")).specs()
+    service = specs.get(ServiceSpec, "scoring")
+    windows = [f"{w}d" for w in (1, 7, 30)]
+    assert service.model.features.columns == (
+        "amount",
+        "during_weekend",
+        "during_night",
+        *(f"customer_{a}_{w}" for w in windows for a in ("count", "mean_amount")),
+        *(f"terminal_{a}_{w}" for w in windows for a in ("count", "risk")),
+    )
+    assert {m.name for m in specs.all(ModelSpec)} == {"logistic", "tree", "forest", "boosting"}
+    assert service.model.spine == EventSpine("transaction")
+    assert specs.get(WindowView, "terminal").delay == 7 * DAY
+    assert len((EXAMPLES / "fraud" / "system.py").read_text().splitlines()) <= 80
+
+
+def test_the_churn_example_asks_each_customer_once_a_week() -> None:
+    specs = load_system(str(EXAMPLES / "churn" / "system.py")).specs()
+    model = specs.all(ServiceSpec)[0].model
+    assert isinstance(model.spine, SnapshotSpine)
+    assert model.spine.period == 7 * DAY
+    assert specs.all(StreamSpec)[0].field(model.spine.key).type == "str"
+    assert model.label.kind == "no_event"
+
+
+def test_the_definition_of_a_view_has_a_hash_that_follows_what_it_means() -> None:
+    specs = load_system(str(EXAMPLES / "fraud" / "system.py")).specs()
+    again = load_system(str(EXAMPLES / "fraud" / "system.py")).specs()
+    hashes = {v.name: v.definition_hash for v in specs.all(WindowView)}
+    assert hashes == {v.name: v.definition_hash for v in again.all(WindowView)}
+    assert len(set(hashes.values())) == len(hashes)

@@ -30,13 +30,15 @@ def load_system(reference: str) -> System:
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except HeadraceError:
+    except InvalidSystem:
         raise
     except SyntaxError as error:
         raise InvalidSystem(f"{path.name}:{error.lineno}: {error.msg}", hint="mend the syntax") from None
+    except HeadraceError as error:
+        raise InvalidSystem(f"{path.name}:{_line(error, path)}: {error.message}", hint=error.hint) from None
     except Exception as error:
-        line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0)
-        raise InvalidSystem(f"{path.name}:{line}: {type(error).__name__}: {error}", hint="mend that line") from error
+        place = f"{path.name}:{_line(error, path)}"
+        raise InvalidSystem(f"{place}: {type(error).__name__}: {error}", hint="mend that line") from error
     finally:
         sys.path.remove(str(path.parent))
     systems = {key: value for key, value in vars(module).items() if isinstance(value, System)}
@@ -50,3 +52,9 @@ def load_system(reference: str) -> System:
             hint='declare one with `system = hr.System("name")`, or name one: FILE.py:NAME',
         )
     return next(iter(systems.values()))
+
+
+def _line(error: Exception, path: Path) -> int:
+    """The line of the file at which the error arose, 0 when it arose elsewhere."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    return next((f.lineno or 0 for f in frames if f.filename == str(path)), 0)

@@ -58,3 +58,10 @@ class Context:
     def acting(self, principal: Principal, request_id: str | None = None) -> Context:
         """The same world for another caller."""
         return replace(self, principal=principal, request_id=request_id)
+
+    def close(self) -> None:
+        """Close every engine; running compute children end."""
+        self.compute.close()
+        self.online.close()
+        self.events.close()
+        self.catalog.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headrace.engines.catalog.port import Catalog
 from headrace.engines.context import Context
 from headrace.kernel.clocks import EventClock
 from headrace.kernel.errors import IncompatibleFormat, InvalidInput
@@ -41,6 +42,14 @@ def _embedded(setting: str, url: str) -> None:
         )
 
 
+def open_catalog(settings: Settings) -> Catalog:
+    """Open only the catalog of the installation."""
+    from headrace.engines.catalog.sql import SqlCatalog
+
+    prepare_data_folder(settings.data)
+    return SqlCatalog(settings.catalog or f"sqlite:///{settings.data / 'catalog.sqlite'}")
+
+
 def open_context(
     settings: Settings,
     system: str,
@@ -52,7 +61,6 @@ def open_context(
 ) -> Context:
     """Open every engine of the installation for one system."""
     from headrace.engines.blobs.files import FileBlobs
-    from headrace.engines.catalog.sql import SqlCatalog
     from headrace.engines.compute.children import ChildCompute
     from headrace.engines.events.segments import SegmentLog
     from headrace.engines.lake.delta import DeltaLake
@@ -71,7 +79,7 @@ def open_context(
         online=LmdbStore(data / "online" / system),
         lake=DeltaLake(data / "lake"),
         blobs=FileBlobs(data / "blobs"),
-        catalog=SqlCatalog(settings.catalog or f"sqlite:///{data / 'catalog.sqlite'}"),
+        catalog=open_catalog(settings),
         compute=ChildCompute(data / "run" / system / "jobs"),
         principal=principal,
         file=file,

@@ -17,6 +17,7 @@ HeadraceError            internal           500  exit 1
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class HeadraceError(Exception):
@@ -36,9 +37,9 @@ class HeadraceError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
-    def body(self) -> dict[str, dict[str, str]]:
+    def body(self) -> dict[str, dict[str, Any]]:
         """The body of an HTTP answer and of `--json` output."""
-        error = {"code": self.code, "message": self.message, "hint": self.hint}
+        error: dict[str, Any] = {"code": self.code, "message": self.message, "hint": self.hint}
         if self.field is not None:
             error["field"] = self.field
         return {"error": error}

@@ -1,0 +1,76 @@
+"""The command line's HTTP client: an operation asked of a running headrace."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from headrace.app.arguments import parameters
+from headrace.app.encoding import plain
+from headrace.kernel import errors
+from headrace.kernel.errors import EngineUnreachable, HeadraceError, UsageError
+from headrace.kernel.ids import new_id
+from headrace.kernel.operation import Operation
+from headrace.kernel.settings import resolve_reference
+
+TIMEOUT_SECONDS = 600
+
+
+def call(url: str, key: str, operation: Operation, arguments: dict[str, Any]) -> Any:
+    """The JSON result. Raises the server's error with its class, EngineUnreachable when nobody answers."""
+    if operation.http is None:
+        raise UsageError(f"`headrace {operation.cli}` works on a data folder only", hint="leave --url out and give --data")
+    local = [p.option for p in parameters(operation) if p.kind == "path" and arguments.get(p.name) is not None]
+    if local:
+        raise UsageError(f"{local[0]} names a file of this machine, which a server does not open", hint="give --data instead")
+    method, _, template = operation.http.partition(" ")
+    rest = dict(arguments)
+    path = re.sub(r"{(\w+)}", lambda match: quote(str(rest.pop(match[1])), safe=""), "/api/v1" + template)
+    body = b""
+    if method == "GET":
+        path += "?" + urlencode({name: value for name, value in rest.items() if value is not None}, doseq=True) if rest else ""
+    else:
+        body = msgspec.json.encode(plain(rest))
+    return request(url, method, path, body, key=key)
+
+
+def request(url: str, method: str, path: str, body: bytes, *, key: str = "") -> Any:
+    """One request; the decoded answer."""
+    parts = urlsplit(url if "//" in url else f"http://{url}")
+    headers = {"Content-Type": "application/json", "Idempotency-Key": new_id()}
+    if key:
+        headers["Authorization"] = f"Bearer {resolve_reference(key)}"
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context())
+    elif parts.scheme == "http" and parts.netloc:
+        connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_SECONDS)
+    else:
+        raise UsageError(f"`{url}` is no http or https URL", hint="for example http://127.0.0.1:8420")
+    try:
+        connection.request(method, parts.path.rstrip("/") + path, body or None, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    except OSError as error:
+        raise EngineUnreachable(f"nobody answers at {url}: {error}", hint="start it with `headrace run FILE`") from None
+    finally:
+        connection.close()
+    if answer.status >= 400:
+        raise _error(answer.status, content)
+    return msgspec.json.decode(content)
+
+
+def _error(status: int, content: bytes) -> HeadraceError:
+    """The error the server reported, as the class with its code."""
+    try:
+        told = msgspec.json.decode(content)["error"]
+        code, message, hint = str(told["code"]), str(told["message"]), str(told["hint"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return HeadraceError(f"the answer has status {status} and is no headrace answer", hint="check --url")
+    classes = {kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, HeadraceError)}
+    return classes.get(code, HeadraceError)(message, hint=hint)

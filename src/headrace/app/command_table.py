@@ -1,0 +1,53 @@
+"""The first words of all commands, with the module that makes each: help needs no room, and a command only its own.
+
+`tests/app/test_cli.py` holds it equal to the operation table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """`module` is imported when the word is used: an `operations.py`, whose commands begin with the word, or for
+    `special` a module of the application with `command(word)`."""
+
+    module: str
+    summary: str
+    special: bool = False
+
+
+def _special(summary: str) -> Word:
+    return Word("headrace.app.commands", summary, special=True)
+
+
+WORDS: dict[str, Word] = {
+    "run": _special("Run a system, or an empty platform, until Ctrl-C."),
+    "demo": _special("Run the fraud story end to end and print its figures."),
+    "init": _special("Write a typed system file inferred from a data file."),
+    "check": _special("Find everything wrong in a system file."),
+    "doctor": _special("Find what is wrong on this machine, each with the command that mends it."),
+    "restore": _special("Restore a backup into a new data folder."),
+    "status": Word("headrace.app.status", "Show streams, services, rollouts, alarms, runs and versions."),
+    "ingest": Word("headrace.data.operations", "Append a file of events to a stream."),
+    "streams": Word("headrace.data.operations", "Streams: position, lag, counts."),
+    "quarantine": Word("headrace.data.operations", "Refused events: list, replay."),
+    "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),
+    "features": Word("headrace.features.operations", "Features from files: backfill, join."),
+    "train": Word("headrace.training.operations", "Train a declared model as a tracked run."),
+    "runs": Word("headrace.training.operations", "Runs: list, show."),
+    "registry": Word("headrace.registry.operations", "Model versions: register, list, approve."),
+    "services": Word("headrace.serving.operations", "Prediction services and what they serve."),
+    "predictions": Word("headrace.serving.operations", "The prediction log: export."),
+    "parity": Word("headrace.serving.operations", "Recompute every logged feature from the event log."),
+    "rollout": Word("headrace.release.operations", "Rollouts: start, status, hold, promote, rollback."),
+    "alarms": Word("headrace.monitoring.operations", "Alarms: list."),
+    "drift": Word("headrace.monitoring.operations", "Drift of a service, from its counters."),
+    "retrainings": Word("headrace.system.operations", "Retrainings that the policy began."),
+    "settled": Word("headrace.system.operations", "Wait until everything is applied and decided."),
+    "keys": Word("headrace.governance.operations", "API keys: create, list, revoke."),
+    "audit": Word("headrace.governance.operations", "The ledger: checkpoint, prove, verify."),
+    "why": Word("headrace.governance.operations", "Explain a prediction, with its proof."),
+    "backup": Word("headrace.governance.operations", "Back the data folder up while the system runs."),
+}

@@ -1,0 +1,31 @@
+"""Setting up the log of a process: one line an event on stderr; libraries' warnings go the same way."""
+
+from __future__ import annotations
+
+import logging
+
+from headrace.kernel.errors import InvalidInput
+from headrace.kernel.log import LEVELS, LOG
+from headrace.kernel.settings import Settings
+
+
+class _Forward(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = {} if record.exc_info is None else {"traceback": logging.Formatter().formatException(record.exc_info)}
+        level = "error" if record.levelno >= logging.ERROR else "warning"
+        LOG.write(level, record.getMessage(), logger=record.name, **fields)
+
+
+def set_up_log(settings: Settings) -> None:
+    """Format and level as the settings say."""
+    for name, value, allowed in (
+        ("log_format", settings.log_format, ("text", "json")),
+        ("log_level", settings.log_level, tuple(LEVELS)),
+    ):
+        if value not in allowed:
+            raise InvalidInput(f"`{name}` is `{value}`; allowed: {', '.join(allowed)}", hint="mend the setting")
+    LOG.json = settings.log_format == "json"
+    LOG.threshold = LEVELS[settings.log_level]
+    root = logging.getLogger()
+    root.handlers[:] = [_Forward(logging.WARNING)]
+    root.setLevel(logging.WARNING)

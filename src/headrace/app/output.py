@@ -1,0 +1,85 @@
+"""Results on stdout: one JSON document, or text for a person."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from headrace.app.encoding import encode, plain
+
+CELL_WIDTH = 60
+
+
+def show(result: Any, *, as_json: bool) -> None:
+    """Print the result of a command."""
+    if as_json:
+        sys.stdout.write(encode(result).decode() + "\n")
+        sys.stdout.flush()
+        return
+    value = plain(result)
+    if isinstance(value, str):
+        sys.stdout.write(value if value.endswith("\n") else value + "\n")
+    elif value is not None:
+        _print(value)
+
+
+def _print(value: Any) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+    if isinstance(value, dict):
+        scalars = {name: item for name, item in value.items() if not _nested(item)}
+        if scalars:
+            console.print(_pairs(scalars))
+        for name, item in value.items():
+            if _nested(item):
+                console.print(f"\n[bold]{name}[/bold]")
+                _print(item)
+    elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        console.print(_table(value))
+    elif isinstance(value, list):
+        console.print("\n".join(_cell(item) for item in value) or "none", markup=False)
+    else:
+        console.print(_cell(value), markup=False)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict | list) and bool(value)
+
+
+def _pairs(values: dict[str, Any]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in values.items():
+        table.add_row(Text(name, style="dim"), Text(_cell(value, CELL_WIDTH * 2)))
+    return table
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    from rich.box import SIMPLE
+    from rich.table import Table
+    from rich.text import Text
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(name))) for name in names))
+    return table
+
+
+def _cell(value: Any, width: int = CELL_WIDTH) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        text = ", ".join(f"{name}={_cell(item, width)}" for name, item in value.items()) or "-"
+    elif isinstance(value, list):
+        text = ", ".join(_cell(item, width) for item in value) or "-"
+    else:
+        text = str(value)
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,35 @@
+"""The serve process: `python -m headrace.app.serve ARGUMENTS`. It answers predictions and passes the rest to *work*."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import msgspec
+
+from headrace.app.logs import set_up_log
+from headrace.app.process_lock import ProcessLock
+from headrace.app.server import run_async, server
+from headrace.app.world import context
+from headrace.kernel.log import LOG
+from headrace.kernel.settings import Settings
+from headrace.serving.asgi import PredictionApp
+
+PREDECESSOR_SECONDS = 10.0
+
+
+class ServeArguments(msgspec.Struct, frozen=True):
+    """What the parent tells its serve process: `world` opens the Context, `listener` is the inherited descriptor of the
+    listening socket, `work_socket` the path of the work process."""
+
+    world: dict[str, str | None]
+    listener: int
+    work_socket: str
+    keys_required: bool
+    tls_cert: str | None
+    tls_key: str | None
+    log_format: str
+    log_level: str

@@ -1,0 +1,114 @@
+"""Opening the world of one system: its Context in each of its processes, and the memory of which systems ran here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy import select
+
+import headrace.app.tables  # noqa: F401  (every domain's tables are on METADATA before the catalog opens)
+from headrace.app.tables import systems
+from headrace.data.types import StreamSpec
+from headrace.engines.context import Context
+from headrace.engines.open import open_catalog, open_context
+from headrace.kernel.clocks import MACHINE, EventClock, RealEventClock, VirtualEventClock
+from headrace.kernel.errors import NotFound, UsageError
+from headrace.kernel.ids import content_hash
+from headrace.kernel.log import LOG
+from headrace.kernel.settings import Settings, load_settings
+from headrace.kernel.specs import Specs
+from headrace.serving.types import ServiceSpec
+from headrace.system.load import load_system
+
+EMPTY_PLATFORM = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSystem:
+    """A system that ran in this installation."""
+
+    name: str
+    file: str | None
+    clock: str
+
+
+def clock_of(data: Path, system: str, kind: str) -> EventClock:
+    """The event clock of a system: `real`, or the `virtual` one that its processes share in DATA/clock."""
+    return VirtualEventClock(data / "clock" / system) if kind == "virtual" else RealEventClock()
+
+
+def absolute(reference: str) -> str:
+    """`FILE[:NAME]` with an absolute path."""
+    path, colon, name = reference.partition(":")
+    return f"{Path(path).resolve()}{colon}{name}"
+
+
+def world(settings: Settings, system: str, specs: Specs, *, clock: str, file: str | None) -> Context:
+    """Open every engine; personal fields of the declarations are hidden in the log from here on."""
+    personal = [s.fields for s in specs.all(StreamSpec)] + [s.request for s in specs.all(ServiceSpec)]
+    LOG.personal = frozenset(field.name for fields in personal for field in fields if field.personal is not None)
+    return open_context(settings, system, specs, clock=clock_of(settings.data, system, clock), file=file)
+
+
+def context(arguments: Mapping[str, str | None]) -> Context:
+    """The Context that `Context.child_arguments` describes, opened in a child process."""
+    file, data, system, clock = (arguments[name] for name in ("file", "data", "system", "clock"))
+    assert data is not None and system is not None and clock is not None
+    specs = load_system(file).specs() if file else Specs()
+    settings = replace(load_settings(), data=Path(data))
+    return world(settings, system, specs, clock=clock, file=file)
+
+
+def remember(ctx: Context) -> None:
+    """Note that the system runs in this installation, with its file, so that commands find it by name."""
+    path = None if ctx.file is None else Path(ctx.file.partition(":")[0])
+    now = MACHINE.now()
+    values = {
+        "file": ctx.file,
+        "file_hash": None if path is None else content_hash(path.read_bytes()),
+        "clock": "virtual" if ctx.clock.virtual else "real",
+        "last_run_at": now,
+    }
+    with ctx.catalog.transaction() as connection:
+        changed = connection.execute(systems.update().where(systems.c.system == ctx.system).values(**values)).rowcount
+        if not changed:
+            connection.execute(systems.insert().values(system=ctx.system, first_run_at=now, **values))
+
+
+def known_systems(settings: Settings) -> list[KnownSystem]:
+    """Every system that ran in this installation, in order of name."""
+    catalog = open_catalog(settings)
+    try:
+        with catalog.reading() as connection:
+            rows = connection.execute(select(systems).order_by(systems.c.system)).all()
+    finally:
+        catalog.close()
+    return [KnownSystem(row.system, row.file, row.clock) for row in rows]
+
+
+def choose(settings: Settings, name: str | None) -> KnownSystem:
+    """The system a command works on: the one named, or the only one. NotFound and UsageError list the known."""
+    known = {system.name: system for system in known_systems(settings)}
+    if not known:
+        return KnownSystem(name or EMPTY_PLATFORM, None, "real")
+    if name is not None:
+        if name not in known:
+            raise NotFound.of("system", name, known)
+        return known[name]
+    if len(known) > 1:
+        names = ", ".join(f"`{other}`" for other in known)
+        raise UsageError(f"`{settings.data}` holds {len(known)} systems: {names}", hint="name one with --system NAME")
+    return next(iter(known.values()))
+
+
+def installed(settings: Settings, name: str | None, *, create: bool = False) -> Context:
+    """The Context of a command on the data folder. NotFound when there is none and `create` is false."""
+    if not create and not (settings.data / "format").exists():
+        raise NotFound(
+            f"there is no data folder `{settings.data}`", hint="start a system with `headrace run FILE`, or name it with --data"
+        )
+    system = choose(settings, name)
+    specs = load_system(system.file).specs() if system.file else Specs()
+    return world(settings, system.name, specs, clock=system.clock, file=system.file)

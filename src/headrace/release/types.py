@@ -46,12 +46,14 @@ def probation(for_: str) -> Plan:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How a rollout is judged. `alpha`: false-alarm probability over all guards; `minimum_requests`: per arm before a
-    step may be left; `margin`: largest tolerated extra error rate; `approve`: `auto` or `person`."""
+    step may be left; `margin`: largest tolerated extra error rate; `score_tolerance`: largest tolerated mean difference
+    of scores in [0, 1]; `loss_margin`: largest tolerated extra log loss in probation; `approve`: `auto` or `person`."""
 
     steps: tuple[Step, ...]
     alpha: float = 0.01
     minimum_requests: int = 100
     margin: float = 0.05
+    score_tolerance: float = 0.1
     loss_margin: float = 0.02
     approve: Literal["auto", "person"] = "auto"
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95])
+BETS = np.array([0.1, 0.3, 0.6, 0.9])
 """Fractions of the largest bet that can't ruin; the capital is their average."""
 
 

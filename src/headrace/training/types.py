@@ -34,7 +34,8 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A tracked run. `dataset` is `name@version`; `artifacts` maps a name to a blob digest."""
+    """A tracked run. `dataset` is `name@version`; `artifacts` maps a name to a blob digest; `metrics` has the value at
+    the last step of each. `code_hash` is the SHA-256 of the file that holds the model's function."""
 
     id: str
     model: str
@@ -49,3 +50,5 @@ class Run:
     started_at: str
     ended_at: str | None
     parent: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    error: str = ""

@@ -1,0 +1,31 @@
+"""Work that needs a trainer's libraries runs in a compute child; this is how it is sent there and opened there."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from headrace.engines.compute.port import Job
+from headrace.engines.context import Context
+from headrace.kernel.errors import CheckFailed
+
+LOADER = "headrace.app.child:context"
+"""`module:function` that opens the same world in the child, from `Context.child_arguments`. A name, because the
+composition root lies above this room."""
+
+
+def run_in_child(ctx: Context, entry: str, arguments: dict[str, Any], *, cpus: float = 1) -> Any:
+    """Run `entry` in a compute child and return its result. CheckFailed with the child's message and hint."""
+    job = Job(entry, {**arguments, "loader": LOADER, "context": ctx.child_arguments()}, cpus=cpus)
+    result = ctx.compute.result(ctx.compute.submit(job))
+    if result.state == "failed":
+        message, _, hint = result.error.partition("\nhint: ")
+        raise CheckFailed(message, hint=hint or "the job's log in the folder `run` of the data folder has more")
+    return result.value
+
+
+def open_world(arguments: dict[str, Any]) -> Context:
+    """In the child: the world that the job names."""
+    module, _, name = arguments["loader"].partition(":")
+    context: Context = getattr(importlib.import_module(module), name)(arguments["context"])
+    return context

@@ -1,0 +1,46 @@
+"""What users can do with training."""
+
+from __future__ import annotations
+
+from headrace.engines.context import Context
+from headrace.kernel.errors import InvalidInput
+from headrace.kernel.identity import Permission
+from headrace.kernel.operation import operation
+from headrace.kernel.times import parse_time
+from headrace.training import runs
+from headrace.training.datasets import build_dataset
+from headrace.training.search import search
+from headrace.training.training import train
+from headrace.training.types import Run
+
+HOLDOUT_SHARE = 5
+
+
+@operation("runs.list", permission=Permission.READ, http="GET /runs", cli="runs list")
+def list_runs(ctx: Context, *, model: str | None = None, parent: str | None = None) -> list[Run]:
+    """List the training runs, the newest first; with `parent` the trials of a search."""
+    return runs.runs(ctx, model=model, parent=parent)
+
+
+@operation("runs.show", permission=Permission.READ, http="GET /runs/{run}", cli="runs show")
+def show_run(ctx: Context, *, run: str) -> Run:
+    """Show one training run: parameters, metrics, artifacts, environment."""
+    return runs.run(ctx, run)
+
+
+@operation("training.train", permission=Permission.TRAIN, changes=True, http="POST /training", cli="train")
+def train_model(ctx: Context, *, model: str, from_: str, to: str, trials: int = 0, seed: int = 0) -> Run:
+    """Build a dataset of the asking times from `from` to before `to`, with the labels known now, and train on it.
+
+    With `trials` it searches the model's parameters, judging on the last fifth of the time.
+    """
+    start, end = parse_time(from_), parse_time(to)
+    if start >= end:
+        raise InvalidInput(
+            f"the training time is empty: from {from_} to {to}", hint="`--from` must be before `--to`", field="to"
+        )
+    dataset = build_dataset(ctx, model, start=start, end=end, known_at=ctx.clock.now())
+    if not trials:
+        return train(ctx, model, dataset.ref, seed=seed)
+    holdout_from = end - (end - start) // HOLDOUT_SHARE
+    return search(ctx, model, dataset.ref, trials=trials, seed=seed, holdout_from=holdout_from)

@@ -1,0 +1,87 @@
+"""The public door: `headrace run` as a process of its own, its HTTP interface, and the commands of `headrace`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+STOP_SECONDS = 30
+
+
+class Refused(Exception):
+    """An answer that says no: its code, message and hint."""
+
+
+class Door:
+    """One running system. Use it in a `with` block: leaving stops the processes."""
+
+    def __init__(self, system: Path, data: Path, *, clock: str = "virtual") -> None:
+        self.data = data
+        self._system = system
+        self._clock = clock
+        self._headrace = str(Path(sys.executable).with_name("headrace"))
+        self._environment = {**os.environ, "HEADRACE_DATA": str(data)}
+        self.address = ("", 0)
+
+    def __enter__(self) -> Door:
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        log = (self.data.parent / f"{self.data.name}.log").open("ab")
+        arguments = [self._headrace, "run", str(self._system), "--clock", self._clock, "--port", "0", "--json"]
+        self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, env=self._environment)
+        assert self._process.stdout is not None
+        ready = self._process.stdout.readline()
+        if not ready:
+            raise Refused(f"`headrace run` ended with {self._process.wait()}; see {log.name}")
+        url = urlsplit(json.loads(ready)["http"])
+        self.address = (url.hostname or "", url.port or 0)
+        self._connection = http.client.HTTPConnection(*self.address, timeout=600)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    def get(self, path: str, **query: Any) -> Any:
+        """GET below /api/v1."""
+        return self._request("GET", f"/api/v1{path}" + (f"?{urlencode(query)}" if query else ""), None)
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """POST a JSON object below /api/v1."""
+        return self._request("POST", f"/api/v1{path}", json.dumps(body or {}).encode())
+
+    def send(self, stream: str, events: Sequence[bytes]) -> Any:
+        """Append events, one JSON object a line, to a stream."""
+        return (
+            self._request("POST", f"/streams/{stream}/events", b"\n".join(events), "application/x-ndjson") if events else None
+        )
+
+    def command(self, *arguments: str | Path, bad: bool = False) -> Any:
+        """Run a command with --json and return what it prints; with `bad`, also when it found something bad."""
+        answer = subprocess.run(
+            [self._headrace, *map(str, arguments), "--json"],
+            capture_output=True, text=True, check=False, env=self._environment,
+        )  # fmt: skip
+        if answer.returncode not in ((0, 1) if bad else (0,)):
+            raise Refused(f"`headrace {' '.join(map(str, arguments))}`: {answer.stdout or answer.stderr}")
+        return json.loads(answer.stdout)
+
+    def _request(self, method: str, path: str, body: bytes | None, kind: str = "application/json") -> Any:
+        self._connection.request(method, path, body, {"Content-Type": kind} if body else {})
+        response = self._connection.getresponse()
+        text = response.read()
+        if response.status >= 300:
+            raise Refused(f"{method} {path}: {response.status} {text.decode(errors='replace')[:1000]}")
+        return json.loads(text) if text else None

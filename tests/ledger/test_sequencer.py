@@ -182,12 +182,13 @@ def kill_and_restart(folder: Path, ctx, rounds: int, seed: int) -> int:
         )
         assert child.stdout is not None
         child.stdout.readline()
-        until = time.monotonic() + rng.uniform(0.01, 0.25)
+        until = time.monotonic() + rng.uniform(0.02, 0.5)
         while time.monotonic() < until:
             number = rng.randint(1, 120)
             act(ctx, number, first=done)
             predict(ctx, 3, first=done)
             done += number
+            time.sleep(0.01)
         child.kill()
         child.wait()
         child.stdout.close()

@@ -41,7 +41,7 @@ def id_of(entry: bytes) -> str:
     """The id in an entry; "" when the bytes are not one of ours."""
     try:
         return str(msgspec.json.decode(entry)["id"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         return ""
 
 

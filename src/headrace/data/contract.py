@@ -1,0 +1,243 @@
+"""The contract of a stream or request, compiled to a typed decoder of JSON events and to Polars expressions for frames.
+
+Both are held equal to `checking.check_document` by a property test.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from headrace.data.checking import FIRST_TIME, HIGHEST, LAST_TIME, LOWEST, check_document, check_rules, shown
+from headrace.data.frames import conform, valid_rows
+from headrace.data.types import Field, OneOf, Pattern, Range, StreamSpec, Violation
+from headrace.kernel.times import EPOCH, SECOND, format_time, from_micros
+
+POLARS: dict[str, pl.DataType] = {
+    "int": pl.Int64(), "float": pl.Float64(), "str": pl.String(), "bool": pl.Boolean(), "datetime": pl.Datetime("us", "UTC"),
+}  # fmt: skip
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_DAY = 86_400_000_000
+
+
+def micros(moment: Any) -> int:
+    """Microseconds of a decoded time: epoch milliseconds or a datetime, naive is UTC."""
+    if type(moment) is int:
+        return moment * 1000
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=EPOCH.tzinfo)
+    delta = moment - EPOCH
+    return int(delta.days * _DAY + delta.seconds * SECOND + delta.microseconds)
+
+
+def _fast_type(field: Field) -> Any:
+    """The type whose values all fulfil the field's contract; some valid texts may be left to the slow path."""
+    one_of = next((rule.values for rule in field.rules if isinstance(rule, OneOf)), None)
+    span = next((rule for rule in field.rules if isinstance(rule, Range)), Range())
+    regex = next((rule.regex for rule in field.rules if isinstance(rule, Pattern)), None)
+    kind: Any
+    if field.type == "int":
+        low = LOWEST if span.min is None else max(LOWEST, math.ceil(span.min))
+        high = HIGHEST if span.max is None else min(HIGHEST, math.floor(span.max))
+        kind = Annotated[int, msgspec.Meta(ge=low, le=high)]
+    elif field.type == "float":
+        kind = Annotated[float, msgspec.Meta(ge=span.min, le=span.max)]
+    elif field.type == "str":
+        kind = str if regex is None else Annotated[str, msgspec.Meta(pattern=rf"\A(?:{regex})\Z")]
+    else:
+        milliseconds = Annotated[int, msgspec.Meta(ge=FIRST_TIME // 1000, le=LAST_TIME // 1000)]
+        kind = bool if field.type == "bool" else datetime | milliseconds
+    if one_of is not None and len(field.rules) == 1:
+        kind = Literal[one_of]
+    elif one_of is not None:
+        kind = datetime  # a mix of rules that msgspec cannot express: nothing is decoded fast
+    return kind | None if field.nullable else kind
+
+
+def _time_column(name: str, moments: list[Any]) -> pl.Series:
+    """Int64 microseconds; epoch milliseconds, as imports write them, are converted all at once."""
+    if set(map(type, moments)) == {int}:
+        return pl.Series(name, np.array(moments, np.int64) * 1000)
+    return pl.Series(name, [None if moment is None else micros(moment) for moment in moments], dtype=pl.Int64)
+
+
+class _OutOfRange(Exception):
+    """A time whose offset carries it out of the years 1 to 9999."""
+
+
+class Contract:
+    """Types, nullability, rules and `max_future` (microseconds) of `fields`; `time` names the event time."""
+
+    def __init__(self, fields: tuple[Field, ...], *, time: str | None, max_future: int) -> None:
+        check_rules(fields)
+        self.fields = fields
+        self.names = tuple(field.name for field in fields)
+        self.schema: dict[str, pl.DataType] = {field.name: POLARS[field.type] for field in fields}
+        self._time = time
+        self._max_future = max_future
+        self._times = tuple(field.name for field in fields if field.type == "datetime")
+        members: list[Any] = [(f.name, _fast_type(f), None) if f.nullable else (f.name, _fast_type(f)) for f in fields]
+        event = msgspec.defstruct("Event", members, kw_only=True, gc=False)
+        request = msgspec.defstruct("Request", members, kw_only=True, gc=False, forbid_unknown_fields=True)
+        self._event = event
+        self._decode_event = msgspec.json.Decoder(event).decode
+        self._decode_request = msgspec.json.Decoder(request).decode
+
+    def decode(self, raw: bytes, now: int) -> dict[str, Any] | Violation:
+        """One event: its typed values, times in microseconds, or why it is refused at event-clock time `now`."""
+        try:
+            values = self._values(self._decode_event(raw))
+        except _UNREADABLE:
+            values = None
+        if values is None:
+            checked = self._diagnose(raw, strict=False)
+            if isinstance(checked, Violation):
+                return checked
+            values = checked
+        if self._time is not None and values[self._time] is not None:
+            late = self._future(values[self._time], now)
+            if late is not None:
+                return late
+        return values
+
+    def decode_row(self, raw: bytes) -> dict[str, Any] | Violation:
+        """One request: as `decode`, but unknown fields are refused and any time is allowed."""
+        try:
+            values = self._values(self._decode_request(raw))
+        except _UNREADABLE:
+            values = None
+        return self._diagnose(raw, strict=True) if values is None else values
+
+    def check_row(self, document: Any) -> dict[str, Any] | Violation:
+        """As `decode_row`, of a JSON document that is decoded already."""
+        return check_document(self.fields, document, strict=True)
+
+    def decode_batch(self, values: Sequence[bytes], now: int | np.ndarray) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
+        """The accepted events as rows (the declared columns, then `_index`, the place in `values`), and the others.
+
+        `now` is one time for all or int64[len(values)], one for each.
+        """
+        frame, refused = self._decode_all(values)
+        if self._time is None or frame.is_empty():
+            return frame, refused
+        limit = (now if isinstance(now, int) else now[frame["_index"].to_numpy()]) + self._max_future
+        ahead = frame[self._time].to_physical().to_numpy() > limit
+        if ahead.any():
+            early = frame.filter(pl.Series(ahead))
+            times = early[self._time].to_physical().to_list()
+            refused += [(i, self._ahead(t)) for i, t in zip(early["_index"].to_list(), times, strict=True)]
+            refused.sort(key=lambda pair: pair[0])
+            frame = frame.filter(pl.Series(~ahead))
+        return frame, refused
+
+    def check_frame(self, frame: pl.DataFrame, now: int) -> pl.DataFrame:
+        """The violations of a typed frame: columns `_index`, `field`, `reason`, `value`; empty when all rows are valid.
+
+        Integers in a time column are epoch milliseconds.
+        """
+        schema = {"_index": pl.Int64, "field": pl.String, "reason": pl.String, "value": pl.String}
+        bad = np.flatnonzero(~valid_rows(self.fields, frame, self._limit(now)))
+        rows = frame[bad].to_dicts() if len(bad) else []
+        found = []
+        for index, row in zip(bad.tolist(), rows, strict=True):
+            document = {n: v.isoformat() if isinstance(v, date) else v for n, v in row.items()}
+            checked = check_document(self.fields, document)
+            if not isinstance(checked, Violation) and self._time is not None:
+                late = None if checked[self._time] is None else self._future(checked[self._time], now)
+                checked = checked if late is None else late
+            if isinstance(checked, Violation):
+                found.append((index, checked.field, checked.reason, checked.value))
+        return pl.DataFrame(found, schema=schema, orient="row")
+
+    def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The declared columns of a valid frame in their declared types."""
+        return conform(self.fields, self.schema, frame)
+
+    def _limit(self, now: int) -> tuple[str, int] | None:
+        return None if self._time is None else (self._time, now + self._max_future)
+
+    def _values(self, event: Any) -> dict[str, Any] | None:
+        """The values of a decoded struct; None when a time is out of range."""
+        values = {name: getattr(event, name) for name in self.names}
+        for name in self._times:
+            moment = values[name]
+            if moment is not None:
+                values[name] = at = micros(moment)
+                if not FIRST_TIME <= at <= LAST_TIME:
+                    return None
+        return values
+
+    def _decode_all(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
+        try:
+            return self._frame(list(map(self._decode_event, values)), range(len(values))), []
+        except (*_UNREADABLE, _OutOfRange):
+            pass
+        events: list[Any] = []
+        index: list[int] = []
+        refused: list[tuple[int, Violation]] = []
+        for place, raw in enumerate(values):
+            try:
+                event = self._decode_event(raw)
+                typed = self._values(event)
+            except _UNREADABLE:
+                typed = None
+            if typed is None:
+                checked = self._diagnose(raw, strict=False)
+                if isinstance(checked, Violation):
+                    refused.append((place, checked))
+                    continue
+                times = {name: from_micros(checked[name]) for name in self._times if checked[name] is not None}
+                event = self._event(**(checked | times))
+            events.append(event)
+            index.append(place)
+        return self._frame(events, index), refused
+
+    def _frame(self, events: list[Any], index: Sequence[int]) -> pl.DataFrame:
+        columns = []
+        for name in self.names:
+            column = [getattr(event, name) for event in events]
+            if name in self._times:
+                stored = _time_column(name, column)
+                if not stored.is_between(FIRST_TIME, LAST_TIME).all():
+                    raise _OutOfRange
+                columns.append(stored.cast(self.schema[name]))
+            else:
+                columns.append(pl.Series(name, column, dtype=self.schema[name]))
+        return pl.DataFrame([*columns, pl.Series("_index", index, dtype=pl.Int64)])
+
+    def _diagnose(self, raw: bytes, *, strict: bool) -> dict[str, Any] | Violation:
+        """The slow path, which defines what is valid and gives the reason."""
+        try:
+            document = msgspec.json.decode(raw)
+        except _UNREADABLE as error:
+            return self._not_json(raw, error)
+        return check_document(self.fields, document, strict=strict)
+
+    def _not_json(self, raw: bytes, error: Exception) -> Violation:
+        """Python's parser also reads NaN and infinite numbers: then the field at fault can be named."""
+        unreadable = Violation(None, f"not JSON: {error}", raw[:200].decode(errors="backslashreplace"))
+        try:
+            checked = check_document(self.fields, json.loads(raw))
+        except (ValueError, RecursionError):
+            return unreadable
+        return checked if isinstance(checked, Violation) and checked.field is not None else unreadable
+
+    def _future(self, at: int, now: int) -> Violation | None:
+        return self._ahead(at) if at > now + self._max_future else None
+
+    def _ahead(self, at: int) -> Violation:
+        return Violation(self._time, f"more than {self._max_future // SECOND} s ahead of the clock", shown(format_time(at)))
+
+
+@lru_cache(maxsize=256)
+def contract_of(spec: StreamSpec) -> Contract:
+    """The compiled contract of a declared stream."""
+    return Contract(spec.fields, time=spec.time, max_future=spec.max_future)

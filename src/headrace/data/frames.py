@@ -1,0 +1,91 @@
+"""The contract as Polars expressions over typed frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, compiled
+from headrace.data.types import Field, OneOf, Range, Rule, Violation
+
+
+def valid_rows(fields: Sequence[Field], frame: pl.DataFrame, limit: tuple[str, int] | None) -> np.ndarray:
+    """bool[n]: the rows that fulfil the contract. `limit` is (time column, latest allowed microseconds)."""
+    checks = [_valid(field, frame).alias(field.name) for field in fields]
+    if limit is not None and limit[0] in frame.columns and _fits("datetime", frame.schema[limit[0]]):
+        checks.append((_micros(frame, limit[0]) <= limit[1]).fill_null(True).alias("_limit"))
+    columns = frame.with_row_index("_row").select("_row", *checks).drop("_row")
+    valid: np.ndarray = np.logical_and.reduce([column.to_numpy() for column in columns])
+    return valid
+
+
+def conform(fields: Sequence[Field], schema: Mapping[str, pl.DataType], frame: pl.DataFrame) -> pl.DataFrame:
+    """The declared columns in their declared types; missing nullable columns are null."""
+    columns = []
+    for field in fields:
+        if field.name not in frame.columns:
+            column = pl.lit(None)
+        else:
+            column = _micros(frame, field.name) if field.type == "datetime" else pl.col(field.name)
+        columns.append(column.cast(schema[field.name]).alias(field.name))
+    return frame.with_columns(columns).select(field.name for field in fields)
+
+
+def _fits(kind: str, dtype: pl.DataType) -> bool:
+    if kind == "int":
+        return dtype.is_integer()
+    if kind == "float":
+        return dtype.is_numeric()
+    if kind == "datetime":
+        return dtype in (pl.Date, pl.Datetime) or dtype.is_integer() or dtype == pl.String
+    return dtype == {"str": pl.String, "bool": pl.Boolean}[kind]
+
+
+def _micros(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """Int64 microseconds of a time column: a datetime, a date, epoch milliseconds or RFC 3339 text; null for no time."""
+    column, dtype = pl.col(name), frame.schema[name]
+    if dtype.is_integer():
+        return pl.when(column.is_between(FIRST_TIME // 1000, LAST_TIME // 1000)).then(
+            column.cast(pl.Int64, strict=False) * 1000
+        )
+    if dtype == pl.String:
+        field = Field(name, "datetime")
+        texts = frame[name].drop_nulls().unique().to_list()
+        checked = ((text, check_document((field,), {name: text})) for text in texts)
+        known = {text: values[name] for text, values in checked if not isinstance(values, Violation)}
+        return column.replace_strict(known, default=None, return_dtype=pl.Int64)
+    return column.cast(pl.Datetime("us")).dt.epoch("us") if dtype == pl.Date else column.dt.epoch("us")
+
+
+def _valid(field: Field, frame: pl.DataFrame) -> pl.Expr:
+    """A null is valid where it is allowed."""
+    if field.name not in frame.columns:
+        return pl.repeat(field.nullable, pl.len())
+    column, dtype = pl.col(field.name), frame.schema[field.name]
+    absent = column.is_null() if field.nullable else pl.lit(False)
+    if not _fits(field.type, dtype):
+        return column.is_null() & absent
+    if field.type == "datetime":
+        good = _micros(frame, field.name).is_not_null()
+    elif field.type == "int":
+        good = column.cast(pl.Int64, strict=False).is_not_null()
+    elif field.type == "float":
+        good = column.cast(pl.Float64).is_finite()
+    else:
+        good = column.is_not_null()
+    for rule in field.rules:
+        good = good & _holds(rule, frame[field.name])
+    return good.fill_null(False) | absent
+
+
+def _holds(rule: Rule, series: pl.Series) -> pl.Expr:
+    column = pl.col(series.name)
+    if isinstance(rule, Range):
+        low = column >= rule.min if rule.min is not None else pl.lit(True)
+        return low & (column <= rule.max) if rule.max is not None else low
+    if isinstance(rule, OneOf):
+        return column.is_in(list(rule.values))
+    texts = series.drop_nulls().unique().to_list()
+    return column.is_in([text for text in texts if compiled(rule.regex).match(text)])

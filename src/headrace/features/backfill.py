@@ -1,0 +1,84 @@
+"""Backfill: the features of many asking points at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import polars as pl
+
+from headrace.features.frames import AskingPoints, argument_array, frame_of, view_series, view_values
+from headrace.features.reducers import Values
+from headrace.features.requests import evaluate_requests, ordered
+from headrace.features.timeline import ALWAYS
+from headrace.features.types import FeatureSet, WindowView
+from headrace.kernel.specs import Specs
+
+
+def created_positions(frame: pl.DataFrame, at: np.ndarray) -> np.ndarray:
+    """The last offset whose running maximum of `_created` is <= at, -1 for none: what had been appended by then."""
+    if not len(frame):
+        return np.full(len(at), -1, np.int64)
+    created = np.maximum.accumulate(frame["_created"].to_numpy())
+    offsets = np.append(frame["_offset"].to_numpy(), -1)
+    return offsets[np.searchsorted(created, at, side="right") - 1]
+
+
+def asking_points_of(
+    view: WindowView, asking: pl.DataFrame, frames: Mapping[str, pl.DataFrame], spine: str | None
+) -> AskingPoints:
+    """The asking points as `view` sees them. `spine`: the stream whose events the rows are, None for snapshots."""
+    at = asking["_at"].to_physical().to_numpy()
+    reported = np.full(len(at), ALWAYS)
+    if view.stream == spine:
+        own = asking["_own"].to_numpy()
+        return AskingPoints(asking, at, own, own, reported, is_event=True)
+    own = np.full(len(at), -1, np.int64)
+    return AskingPoints(asking, at, created_positions(frame_of(frames, view.stream), at), own, reported, is_event=False)
+
+
+def backfill(
+    features: FeatureSet, asking: pl.DataFrame, frames: Mapping[str, pl.DataFrame], specs: Specs, *, spine: str | None
+) -> pl.DataFrame:
+    """The asking rows with the columns of the features, in order; rows keep their order.
+
+    `asking` comes from `asking_points`. A row is asked at `_at`, with everything seen of `spine` (the stream whose events
+    the rows are) up to its own offset, and of other streams what was appended by then; reports count from their event
+    time on. `spine` is None when the rows are no events.
+    """
+
+    def evaluated(view: WindowView) -> list[Values]:
+        return view_values(view, asking_points_of(view, asking, frames, spine), frames, specs)
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(evaluated, features.views))
+    columns: dict[str, pl.Series] = {}
+    for view, values in zip(features.views, results, strict=True):
+        columns.update({series.name: series for series in view_series(view, values, specs)})
+    columns.update(_request_columns(features, asking, columns))
+    wanted = [columns.get(name, asking[name] if name in asking.columns else None) for name in features.columns]
+    return asking.with_columns([series for series in wanted if series is not None])
+
+
+def _request_columns(features: FeatureSet, asking: pl.DataFrame, computed: Mapping[str, pl.Series]) -> dict[str, pl.Series]:
+    functions = ordered(features)
+    made = [column for function in functions for column in function.columns]
+    read = {name for function in functions for name in function.inputs}
+    series = {**{name: asking[name] for name in asking.columns}, **computed}
+    arrays = {name: argument_array(series[name]) for name in read if name in series}
+    evaluate_requests(functions, arrays, len(asking))
+    return {name: pl.Series(name, arrays[name]) for name in made}
+
+
+def streams_of(features: FeatureSet) -> list[str]:
+    """The streams whose events the views read, reports included."""
+    streams = [view.stream for view in features.views]
+    streams += [view.join.report for view in features.views if view.join is not None]
+    return list(dict.fromkeys(streams))
+
+
+def matrix(features: FeatureSet, frame: pl.DataFrame) -> np.ndarray:
+    """The model's matrix: float64 [n, F] in feature order, NaN for null, 0 and 1 for bool."""
+    columns = [frame[name].cast(pl.Float64).to_numpy() for name in features.columns]
+    return np.column_stack(columns) if columns else np.zeros((len(frame), 0))

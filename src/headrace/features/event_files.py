@@ -1,0 +1,136 @@
+"""Backfill straight from files of events: no server, no data folder."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from headrace.data.contract import Contract
+from headrace.data.types import StreamSpec
+from headrace.features.asking import asking_points
+from headrace.features.backfill import backfill, streams_of
+from headrace.features.types import EventSpine, FeatureSet, FeatureSource, RequestFeatures, RequestField, WindowView
+from headrace.kernel.clocks import MACHINE
+from headrace.kernel.errors import InvalidInput, NotFound, UsageError
+from headrace.kernel.log import LOG
+from headrace.kernel.specs import Specs
+
+
+def select_features(specs: Specs, stream: StreamSpec, names: Sequence[str] | None) -> FeatureSet:
+    """The views and functions called `names`, or fields of the asking event; by default all that it can be asked for."""
+    declared: dict[str, FeatureSource] = {f.name: f for f in specs.all(RequestFeatures)}
+    declared.update({view.name: view for view in specs.all(WindowView)})
+    fields = {field.name for field in stream.fields}
+    if names is None:
+        views = [view for view in specs.all(WindowView) if set(view.by) <= fields]
+        ready = fields | {column for view in views for column in view.columns}
+        functions: list[RequestFeatures] = []
+        waiting = specs.all(RequestFeatures)
+        while possible := [f for f in waiting if set(f.inputs) <= ready]:
+            functions += possible
+            ready |= {column for f in possible for column in f.columns}
+            waiting = [f for f in waiting if f not in possible]
+        return FeatureSet((*functions, *views))
+    sources: list[FeatureSource] = []
+    for name in names:
+        if name not in declared and name not in fields:
+            raise NotFound.of("feature", name, [*declared, *fields])
+        sources.append(declared.get(name, RequestField(name)))
+    return FeatureSet(tuple(sources))
+
+
+def read_events(stream: StreamSpec, path: Path, *, order_by: str | None) -> pl.DataFrame:
+    """The accepted events of a file in arrival order (that of the file, or by `order_by`), with `_offset` and `_created`.
+
+    What the contract refuses is left out and counted in the log, as are redeliveries and the same id with other content.
+    """
+    wanted = [field.name for field in stream.fields]
+    frame = _read(path, dict.fromkeys([*wanted, *([order_by] if order_by else [])]))
+    missing = [field.name for field in stream.fields if field.name not in frame.columns and not field.nullable]
+    if order_by is not None and order_by not in frame.columns:
+        missing.append(order_by)
+    if missing:
+        raise InvalidInput(
+            f"`{path}` has no column `{missing[0]}`, which `{stream.name}` needs; it has {', '.join(frame.columns)}",
+            hint="rename the column or mend the declaration",
+        )
+    if order_by is not None:
+        frame = frame.sort(order_by, maintain_order=True, nulls_last=True)
+    contract = Contract(stream.fields, time=stream.time, max_future=stream.max_future)
+    refused = contract.check_frame(frame, MACHINE.now())
+    frame = frame.with_row_index("_offset")
+    if len(refused):
+        LOG.warning("events refused by the contract", stream=stream.name, rows=len(refused), first=refused.row(0))
+        frame = frame.filter(~pl.col("_offset").is_in(refused["_index"].implode()))
+    offset = frame["_offset"].cast(pl.Int64)
+    created = pl.col(stream.created or stream.time).to_physical().alias("_created")
+    frame = contract.conform(frame).with_columns(offset, created)
+    ids = frame[stream.id]
+    if not _increasing(ids):
+        first = frame.filter(ids.is_first_distinct())
+        if len(first) < len(frame):
+            LOG.warning("events with an id that came before", stream=stream.name, rows=len(frame) - len(first))
+        frame = first
+    return frame
+
+
+def _read(path: Path, wanted: Iterable[str]) -> pl.DataFrame:
+    """The wanted columns of the file, as far as it has them."""
+    try:
+        table = pl.scan_parquet(path)
+        present = table.collect_schema().names()
+        return table.select(name for name in wanted if name in present).collect()
+    except (pl.exceptions.ComputeError, OSError) as error:
+        raise InvalidInput(f"`{path}` cannot be read: {error}", hint="give a Parquet file") from None
+
+
+def _increasing(ids: pl.Series) -> bool:
+    """Whether integer ids only grow, which spares the search for repeated ones."""
+    return ids.dtype.is_integer() and bool((ids.diff().slice(1) > 0).all())
+
+
+def backfill_files(
+    specs: Specs,
+    streams: Mapping[str, Path],
+    *,
+    spine: str,
+    order_by: str | None = None,
+    features: Sequence[str] | None = None,
+    out: Path,
+) -> dict[str, Any]:
+    """Write one row per event of the stream `spine` in arrival order: its key, its time, then the features (Parquet).
+
+    Returns `{"rows", "features", "seconds", "peak_rss_mb"}`. `order_by` orders the file of the spine.
+    """
+    began = MACHINE.monotonic()
+    stream = specs.get(StreamSpec, spine)
+    for name in streams:
+        specs.get(StreamSpec, name)
+    chosen = select_features(specs, stream, features)
+    needed = list(dict.fromkeys([spine, *streams_of(chosen)]))
+    absent = [name for name in needed if name not in streams]
+    if absent:
+        raise UsageError(
+            f"the features read the stream `{absent[0]}`, which is not given", hint=f"add --stream {absent[0]}=PATH"
+        )
+
+    def read(name: str) -> pl.DataFrame:
+        return read_events(specs.get(StreamSpec, name), streams[name], order_by=order_by if name == spine else None)
+
+    with ThreadPoolExecutor(2) as pool:
+        frames = dict(zip(needed, pool.map(read, needed), strict=True))
+    asking = asking_points(EventSpine(spine), frames, specs)
+    rows = backfill(chosen, asking, frames, specs, spine=spine)
+    columns = dict.fromkeys([stream.key, stream.time, *chosen.columns])
+    rows.select(*columns).write_parquet(out, compression="lz4", statistics=False)
+    return {
+        "rows": len(rows),
+        "features": len(chosen.columns),
+        "seconds": round(MACHINE.monotonic() - began, 3),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    }

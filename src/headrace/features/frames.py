@@ -1,0 +1,179 @@
+"""From frames of events to the arrays of the kernel, and from its results to frames."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from headrace.data.types import FieldType, StreamSpec
+from headrace.features.codes import key_codes
+from headrace.features.kernel import evaluate
+from headrace.features.reducers import Column, Values
+from headrace.features.reported import Reports
+from headrace.features.timeline import Asked, Events, Timeline
+from headrace.features.types import Aggregate, WindowView
+from headrace.kernel.errors import InvalidInput
+from headrace.kernel.specs import Specs
+
+DTYPES: dict[FieldType, pl.DataType] = {
+    "int": pl.Int64(), "float": pl.Float64(), "str": pl.String(), "bool": pl.Boolean(), "datetime": pl.Datetime("us", "UTC"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AskingPoints:
+    """Where a view is asked, arrays int64 [n]: `at` microseconds; `position`, `reported` as in the kernel; `own` offset
+    of the asking event in the view's stream at that position, -1 when it is not there. `is_event`: whether the rows of
+    the frame are events of the view's stream, so that `own_event` can add them."""
+
+    frame: pl.DataFrame
+    at: np.ndarray
+    position: np.ndarray
+    own: np.ndarray
+    reported: np.ndarray
+    is_event: bool
+
+
+def frame_of(frames: Mapping[str, pl.DataFrame], stream: str) -> pl.DataFrame:
+    if stream not in frames:
+        known = ", ".join(f"`{name}`" for name in sorted(frames)) or "none"
+        raise InvalidInput(f"the events of `{stream}` are needed; given: {known}", hint=f"give the stream `{stream}` too")
+    return frames[stream]
+
+
+def argument_array(values: pl.Series) -> np.ndarray:
+    """A column as user functions take it: datetime64[us], int64, float64 (NaN for null), bool, object for text."""
+    dtype = values.dtype
+    if dtype == pl.String:
+        return values.to_numpy().astype(object)
+    if isinstance(dtype, pl.Datetime):
+        return values.dt.replace_time_zone(None).cast(pl.Datetime("us")).to_numpy()
+    if dtype.is_integer():
+        return values.cast(pl.Int64).to_numpy()
+    return values.to_numpy()
+
+
+def passing(view: WindowView, frame: pl.DataFrame) -> np.ndarray:
+    """bool [n]: the rows that the view's `where` keeps."""
+    if view.predicate is None:
+        return np.ones(len(frame), bool)
+    names = inspect.signature(view.predicate).parameters
+    kept = np.asarray(view.predicate(**{name: argument_array(frame[name]) for name in names}))
+    return np.broadcast_to(kept.astype(bool), len(frame))
+
+
+def kernel_column(values: pl.Series) -> Column:
+    """A column for the reducers: NaN is null, -0.0 is 0.0, datetimes are microseconds, a text is the row of its first
+    occurrence."""
+    valid = values.is_not_null().to_numpy() if values.null_count() else None
+    if values.dtype == pl.String:
+        codes = values.cast(pl.Categorical).to_physical().fill_null(0).to_numpy()
+        first = np.zeros(int(codes.max(initial=0)) + 1, np.int64)
+        first[codes[::-1]] = np.arange(len(codes))[::-1]
+        return Column(first[codes], valid)
+    if values.dtype.is_float():
+        array = values.cast(pl.Float64).to_numpy() + 0.0
+        missing = np.isnan(array)
+        return Column(array, None if not missing.any() else ~missing)
+    if values.dtype == pl.Boolean:
+        return Column(values.fill_null(False).to_numpy(), valid)
+    return Column(values.to_physical().cast(pl.Int64).fill_null(0).to_numpy(), valid)
+
+
+def _reports(view: WindowView, on: pl.Series, frames: Mapping[str, pl.DataFrame], specs: Specs) -> Reports | None:
+    """The reports of each row of `on`."""
+    if view.join is None:
+        return None
+    time = specs.get(StreamSpec, view.join.report).time
+    reports = frame_of(frames, view.join.report).select(
+        pl.col(view.join.on).cast(on.dtype).alias("on"),
+        pl.col(time).to_physical().alias("time"),
+        pl.col("_offset").alias("offset"),
+    )
+    rows = pl.DataFrame({"on": on}).with_row_index("row")
+    found = rows.join(reports, on="on", how="inner").sort("row", maintain_order=True)
+    row = found["row"].to_numpy()
+    count = np.bincount(row, minlength=len(on)).astype(np.int64)
+    return Reports(np.cumsum(count) - count, count, found["time"].to_numpy(), found["offset"].to_numpy())
+
+
+def _asked_keys(view: WindowView, points: AskingPoints, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Key codes of the events and of the asking points."""
+    events = [frame[name] for name in view.by]
+    if points.is_event and len(frame) and bool(np.all(points.own >= 0)):
+        key, _ = key_codes(events, [], len(frame), 0)
+        return key, key[np.searchsorted(frame["_offset"].to_numpy(), points.own)]
+    return key_codes(events, [points.frame[name] for name in view.by], len(frame), len(points.at))
+
+
+def _added(view: WindowView, points: AskingPoints, own: np.ndarray) -> np.ndarray:
+    """Rows of the asking frame whose event the windows must add, because it is not in the log."""
+    if not (view.own_event and points.is_event) or bool(np.all(own >= 0)):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero((own < 0) & passing(view, points.frame))
+
+
+def view_values(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
+    """The columns of `view` at the asking points, in their order, from the events of `frames`."""
+    stream = specs.get(StreamSpec, view.stream)
+    frame = frame_of(frames, view.stream)
+    key, asked_key = _asked_keys(view, points, frame)
+    kept = (key >= 0) if view.predicate is None else (key >= 0) & passing(view, frame)
+    if not bool(kept.all()):
+        frame, key = frame.filter(pl.Series(kept)), key[kept]
+    own = np.where(asked_key < 0, -1, points.own)
+    adds = _added(view, points, own)
+    added = np.full(len(own), -1, np.int64)
+    added[adds] = len(frame) + np.arange(len(adds))
+    rows = frame
+    if len(adds):
+        wanted = [*view.source_columns, *(() if view.join is None else (view.join.on,))]
+        rows = pl.concat([frame.select(wanted), points.frame.select(wanted)[adds]], how="vertical_relaxed")
+    columns = {name: kernel_column(rows[name]) for name in view.source_columns}
+    reports = None if view.join is None else _reports(view, rows[view.join.on], frames, specs)
+    time = frame[stream.time].to_physical().to_numpy()
+    every = points.is_event and points.position is points.own and np.array_equal(own, frame["_offset"].to_numpy())
+    timeline = Timeline(Events(key, time, frame["_offset"].to_numpy(), columns, reports))
+    asked = Asked(asked_key, points.at, points.position, own, points.reported, added)
+    results = evaluate(view, timeline, None if every else asked)
+    return [_decoded(a, v, rows) for (_, a), v in zip(_aggregates(view), results, strict=True)]
+
+
+def _aggregates(view: WindowView) -> list[tuple[str, Aggregate]]:
+    """(column name, aggregate) of every output column."""
+    repeated = [aggregate for _ in view.over for _, aggregate in view.aggregates]
+    return list(zip(view.columns, repeated, strict=True))
+
+
+def _decoded(aggregate: Aggregate, values: Values, rows: pl.DataFrame) -> Values:
+    """The values, with texts in place of the rows that stand for them."""
+    if aggregate.kind not in ("first", "last") or aggregate.column is None or rows[aggregate.column].dtype != pl.String:
+        return values
+    texts = (
+        rows[aggregate.column].gather(np.minimum(values[0], len(rows) - 1)) if len(rows) else pl.Series([None] * len(values[0]))
+    )
+    return texts.to_numpy(), values[1]
+
+
+def _dtype(aggregate: Aggregate, stream: StreamSpec) -> pl.DataType:
+    if aggregate.kind in ("count", "distinct"):
+        return pl.Int64()
+    if aggregate.kind in ("min", "max", "first", "last") and aggregate.column is not None:
+        return DTYPES[stream.field(aggregate.column).type]
+    return pl.Float64()
+
+
+def view_series(view: WindowView, results: list[Values], specs: Specs) -> list[pl.Series]:
+    """The results as columns: counts Int64, sum, mean, std and share Float64, others of the source's type."""
+    stream = specs.get(StreamSpec, view.stream)
+    series = []
+    for (name, aggregate), (values, defined) in zip(_aggregates(view), results, strict=True):
+        column = pl.Series(name, values).cast(_dtype(aggregate, stream))
+        if defined is not None:
+            column = column.set(pl.Series(~defined), None)
+        series.append(column)
+    return series

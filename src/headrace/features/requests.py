@@ -1,0 +1,48 @@
+"""Request features: plain functions over arrays, evaluated in the order of what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+
+import numpy as np
+
+from headrace.features.types import FeatureSet, RequestFeatures
+from headrace.kernel.errors import InvalidInput, InvalidSystem
+
+
+def ordered(features: FeatureSet) -> tuple[RequestFeatures, ...]:
+    """The functions so that each comes after those whose columns it reads. InvalidSystem for a cycle."""
+    waiting = [source for source in features.sources if isinstance(source, RequestFeatures)]
+    result: list[RequestFeatures] = []
+    while waiting:
+        made = {column for source in waiting for column in source.columns}
+        ready = [source for source in waiting if not made & set(source.inputs) - set(source.columns)]
+        ready = [source for source in ready if not set(source.inputs) & set(source.columns)]
+        if not ready:
+            names = " -> ".join(f"`{source.name}`" for source in waiting)
+            raise InvalidSystem(f"the features {names} read each other: a cycle", hint="break it")
+        result.extend(ready)
+        waiting = [source for source in waiting if source not in ready]
+    return tuple(result)
+
+
+def evaluate_requests(functions: tuple[RequestFeatures, ...], arrays: MutableMapping[str, np.ndarray], rows: int) -> None:
+    """Add the columns of the functions, given in order, to `arrays`, which holds what they read."""
+    for source in functions:
+        missing = [name for name in source.inputs if name not in arrays]
+        if missing:
+            raise InvalidInput(
+                f"features `{source.name}` ({source.where}) read `{missing[0]}`, which the asking row does not have",
+                hint=f"it has {', '.join(arrays)}",
+            )
+        made: Mapping[str, object] = source.function(**{name: arrays[name] for name in source.inputs})
+        for column in source.columns:
+            values = np.asarray(made[column])
+            if values.ndim == 0:
+                values = np.broadcast_to(values, rows)
+            if len(values) != rows:
+                raise InvalidInput(
+                    f"features `{source.name}` ({source.where}) gave {len(values)} values of `{column}` for {rows} rows",
+                    hint="return arrays as long as the arguments",
+                )
+            arrays[column] = values

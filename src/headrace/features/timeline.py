@@ -1,0 +1,107 @@
+"""Events of one view in the order (key, time, offset), ready to be searched, and the points at which they are asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from headrace.features.reducers import Column
+from headrace.features.reported import Reports
+
+ALWAYS = np.iinfo(np.int64).max
+"""A position that includes everything, and the time of a report that has not arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The events of one view, with its columns; all arrays [n]. `key` are codes from 0 on.
+
+    `columns` and `reports` may have more rows than n: the asking events that windows add (`Asked.added`)."""
+
+    key: np.ndarray
+    time: np.ndarray
+    offset: np.ndarray
+    columns: dict[str, Column]
+    reports: Reports | None = None
+
+    def take(self, index: np.ndarray) -> Events:
+        rest = np.concatenate([index, np.arange(len(self.key), self.rows)]) if self.rows > len(self.key) else index
+        columns = {name: column.take(rest) for name, column in self.columns.items()}
+        reports = None if self.reports is None else self.reports.take(rest)
+        return Events(self.key[index], self.time[index], self.offset[index], columns, reports)
+
+    @property
+    def rows(self) -> int:
+        if self.reports is not None:
+            return len(self.reports.first)
+        return max((len(column.values) for column in self.columns.values()), default=len(self.key))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Asking points; all arrays int64 [m]. `key`: code, -1 for one that no event has. `position`: offsets up to it are
+    seen. `own`: offset of the asking event when it is in the log at that position, else -1. `reported`: position in the
+    report stream. `added`: row of `Events.columns` that is added as the last event of every window, -1 for none."""
+
+    key: np.ndarray
+    time: np.ndarray
+    position: np.ndarray
+    own: np.ndarray
+    reported: np.ndarray
+    added: np.ndarray
+
+    def take(self, index: np.ndarray | slice) -> Asked:
+        return Asked(*(getattr(self, name)[index] for name in self.__slots__))
+
+
+def order(key: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """The stable order by (key, time): radix passes over 16 bits of the key after the times."""
+    index: np.ndarray | None = None
+    if not bool(np.all(time[1:] >= time[:-1])):
+        index = np.argsort(time, kind="stable")
+    low = int(key.min()) if len(key) else 0
+    for shift in range(0, max((int(key.max(initial=0)) - low).bit_length(), 1), 16):
+        digits = (((key - low) >> shift) & 0xFFFF).astype(np.uint16)
+        index = np.argsort(digits, kind="stable") if index is None else index[np.argsort(digits[index], kind="stable")]
+    assert index is not None
+    return index
+
+
+class Timeline:
+    """Events ordered by (key, time, offset), ready to be searched. `events` come in order of offset."""
+
+    def __init__(self, events: Events) -> None:
+        self.index = order(events.key, events.time)
+        self.events = events.take(self.index)
+        self._ranks: np.ndarray | None = None
+        time, key = self.events.time, self.events.key
+        self._first = int(time.min()) if len(time) else 0
+        self._span = (int(time.max()) if len(time) else 0) - self._first + 2
+        if self._span * (int(key.max(initial=0)) + 2) >= 1 << 62:
+            self._ranks = np.unique(time)
+            self._span = len(self._ranks) + 1
+        self._composite = self._code(key, time)
+
+    def _code(self, key: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """(key, time) as one int64 of the same order; times outside of the events' range are clipped to its edges."""
+        if self._ranks is not None:
+            rank = np.searchsorted(self._ranks, time, side="right")
+        else:
+            rank = time - (self._first - 1)
+            np.clip(rank, 0, self._span - 1, out=rank)
+        rank += key * self._span
+        return rank
+
+    def after(self, key: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """The index of the key's first event with a later time."""
+        return np.searchsorted(self._composite, self._code(key, time), side="right")
+
+    @cached_property
+    def late(self) -> np.ndarray:
+        """bool [codes]: keys of which an event arrived after one of a later time."""
+        key, offset = self.events.key, self.events.offset
+        marks = np.zeros(int(key.max(initial=0)) + 1, bool)
+        marks[key[1:][(key[1:] == key[:-1]) & (offset[1:] < offset[:-1])]] = True
+        return marks

@@ -50,7 +50,7 @@ WRONG = {
     "@system.stream(id='a', key='a', time='at')\nclass A: pass": "no typed fields",
     "@system.stream(id='a', key='a', time='at', name='order')\nclass A:\n    a: int\n    at: datetime": "declared twice",
     "@system.stream(id='a', key='a', time='at', lateness='soon')\nclass A:\n    a: int\n    at: datetime": "not a duration",
-    "@system.stream(id='a', key='a', time='t')\nclass A:\n    t: datetime\n    a: Annotated[str, hr.Personal('a')]": "retention",
+    "@system.stream(id='a', key='a', time='t')\nclass A:\n    t: datetime\n    a: Annotated[str, hr.Personal('t')]": "retenti",
     "hr.label(Refund, on='order_id', within='7')": "not a duration",
     "system.join(Order, Refund, on='amount')": "no field `amount` to join on",
     "system.join(Order, dict, on='order_id')": "not a stream of this system; declared: `order`, `refund`",

@@ -1,0 +1,95 @@
+"""The fraud story, from the first event to the promoted successor of the model, all of it through the public door.
+
+The script only advances the clock, sends events and requests, gives commands, and reads what comes back.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import learning
+import proofs
+import published
+from client import Clients
+from door import Door
+from generator import generate
+from memory import PeakMemory
+from payments import read, reports, shifted
+from plan import plan
+from replay import Replay
+from report import report as chosen
+from report import show
+from rich.console import Console
+from stage import SYSTEM, Stage, display
+
+CONNECTIONS = 8
+
+
+def main(
+    *,
+    payments: int = 500_000,
+    transactions: Path | None = None,
+    seed: int = 0,
+    data: Path | None = None,
+    shift: bool = True,
+    system: Path = SYSTEM,
+) -> dict[str, Any]:
+    """Tell the story and return its figures. Without `shift` the customers' spending stays as it is.
+
+    `data` must be empty or absent; without it a temporary folder is used, and removed at the end.
+    """
+    began = time.perf_counter()
+    console = Console(stderr=True)
+    scratch = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
+    try:
+        with PeakMemory() as memory, display() as progress, Door(system, data or scratch / "data") as door:
+            stage = _stage(door, payments, transactions, seed, shift, scratch, progress)
+            figures = stage.figures
+            learning.events_in(stage)
+            learning.features(stage)
+            learning.models(stage)
+            clients = Clients(*door.address, "/services/scoring/predict", connections=CONNECTIONS)
+            replay = Replay(stage, clients, [])
+            replay.run()
+            clients.close()
+            proofs.answers(stage, replay.asked)
+            proofs.parity(stage)
+            proofs.ledger(stage)
+            progress.stop()
+            proofs.why(stage, replay.asked, console)
+            proofs.status(stage, console)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    figures["seconds"] = round(time.perf_counter() - began, 1)
+    figures["peak_rss_mb"] = round(memory.peak / 1e6)
+    return figures
+
+
+def _stage(door: Door, number: int, transactions: Path | None, seed: int, shift: bool, scratch: Path, progress: Any) -> Stage:
+    found = read(transactions) if transactions else generate(number, seed=seed)
+    days = plan(found["at"].min(), found["at"].max())  # type: ignore[arg-type]
+    sample = transactions.with_name(learning.PUBLISHED_SAMPLE) if transactions else None
+    if sample is not None and (len(found) != published.PAYMENTS or not sample.is_file()):
+        sample = None
+    arriving = shifted(found, days.shift, seed) if shift else found
+    stage = Stage(door, days, arriving, reports(found), seed, sample, scratch, progress)
+    stage.figures["payments"] = len(found)
+    return stage
+
+
+def demo(*, report: Path | None = None, as_json: bool = False, **given: Any) -> None:
+    """`headrace demo`: tell the story, then print the figures, or their JSON."""
+    figures = main(**given)
+    document = chosen(figures)
+    if report is not None:
+        report.write_text(json.dumps(document, indent=2) + "\n")
+    if as_json:
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        show(figures, Console())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -239,5 +240,7 @@ class Contract:
 
 @lru_cache(maxsize=256)
 def contract_of(spec: StreamSpec) -> Contract:
-    """The compiled contract of a declared stream."""
-    return Contract(spec.fields, time=spec.time, max_future=spec.max_future)
+    """The compiled contract of a declared stream; id, key and event time are never null, whatever is declared."""
+    needed = (spec.id, spec.key, spec.time)
+    fields = tuple(replace(field, nullable=False) if field.name in needed else field for field in spec.fields)
+    return Contract(fields, time=spec.time, max_future=spec.max_future)

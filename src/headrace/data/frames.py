@@ -10,12 +10,14 @@ import polars as pl
 from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, compiled
 from headrace.data.types import Field, OneOf, Range, Rule, Violation
 
+_PLAIN_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:[0-5]\d(\.\d{1,6})?Z?$"
+
 
 def valid_rows(fields: Sequence[Field], frame: pl.DataFrame, limit: tuple[str, int] | None) -> np.ndarray:
     """bool[n]: the rows that fulfil the contract. `limit` is (time column, latest allowed microseconds)."""
     checks = [_valid(field, frame).alias(field.name) for field in fields]
     if limit is not None and limit[0] in frame.columns and _fits("datetime", frame.schema[limit[0]]):
-        checks.append((_micros(frame, limit[0]) <= limit[1]).fill_null(True).alias("_limit"))
+        checks.append((time_micros(frame, limit[0]) <= limit[1]).fill_null(True).alias("_limit"))
     columns = frame.with_row_index("_row").select("_row", *checks).drop("_row")
     valid: np.ndarray = np.logical_and.reduce([column.to_numpy() for column in columns])
     return valid
@@ -28,7 +30,7 @@ def conform(fields: Sequence[Field], schema: Mapping[str, pl.DataType], frame: p
         if field.name not in frame.columns:
             column = pl.lit(None)
         else:
-            column = _micros(frame, field.name) if field.type == "datetime" else pl.col(field.name)
+            column = time_micros(frame, field.name) if field.type == "datetime" else pl.col(field.name)
         columns.append(column.cast(schema[field.name]).alias(field.name))
     return frame.with_columns(columns).select(field.name for field in fields)
 
@@ -43,7 +45,7 @@ def _fits(kind: str, dtype: pl.DataType) -> bool:
     return dtype == {"str": pl.String, "bool": pl.Boolean}[kind]
 
 
-def _micros(frame: pl.DataFrame, name: str) -> pl.Expr:
+def time_micros(frame: pl.DataFrame, name: str) -> pl.Expr:
     """Int64 microseconds of a time column: a datetime, a date, epoch milliseconds or RFC 3339 text; null for no time."""
     column, dtype = pl.col(name), frame.schema[name]
     if dtype.is_integer():
@@ -51,11 +53,15 @@ def _micros(frame: pl.DataFrame, name: str) -> pl.Expr:
             column.cast(pl.Int64, strict=False) * 1000
         )
     if dtype == pl.String:
+        plain = pl.when(column.str.contains(_PLAIN_TIME)).then(
+            column.str.slice(0, 10) + "T" + column.str.slice(11).str.strip_suffix("Z")
+        )
+        fast = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False).dt.epoch("us")
         field = Field(name, "datetime")
-        texts = frame[name].drop_nulls().unique().to_list()
-        checked = ((text, check_document((field,), {name: text})) for text in texts)
+        others = frame[name].filter(frame.select(fast.is_null()).to_series()).drop_nulls().unique().to_list()
+        checked = ((text, check_document((field,), {name: text})) for text in others)
         known = {text: values[name] for text, values in checked if not isinstance(values, Violation)}
-        return column.replace_strict(known, default=None, return_dtype=pl.Int64)
+        return pl.coalesce(fast, column.replace_strict(known, default=None, return_dtype=pl.Int64))
     return column.cast(pl.Datetime("us")).dt.epoch("us") if dtype == pl.Date else column.dt.epoch("us")
 
 
@@ -68,7 +74,7 @@ def _valid(field: Field, frame: pl.DataFrame) -> pl.Expr:
     if not _fits(field.type, dtype):
         return column.is_null() & absent
     if field.type == "datetime":
-        good = _micros(frame, field.name).is_not_null()
+        good = time_micros(frame, field.name).is_not_null()
     elif field.type == "int":
         good = column.cast(pl.Int64, strict=False).is_not_null()
     elif field.type == "float":

@@ -1,0 +1,109 @@
+"""Dataset versions: a frame pinned as a Delta version and the hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from sqlalchemy import select
+
+from headrace.data.tables import DATASET_VERSIONS
+from headrace.data.types import DatasetVersion
+from headrace.engines.context import Context
+from headrace.kernel.errors import CheckFailed, NotFound
+from headrace.kernel.ids import checked_name
+from headrace.kernel.times import format_time
+
+ROW = "_row"
+
+
+def frame_hash(frame: pl.DataFrame) -> str:
+    """SHA-256 of names, types and values in order, hex: for each column its header, the null mask when there are nulls,
+    then little-endian values (times as microseconds, booleans as bytes) or the lengths and the UTF-8 of its texts."""
+    digest = hashlib.sha256()
+    for column in frame:
+        nulls = column.is_null()
+        header = [column.name, str(column.dtype), len(column), int(nulls.sum())]
+        digest.update(msgspec.json.encode(header))
+        if nulls.any():
+            digest.update(np.packbits(nulls.to_numpy()).tobytes())
+        present = column.drop_nulls()
+        if column.dtype == pl.String:
+            digest.update(present.str.len_bytes().to_numpy().astype("<u4").tobytes())
+            digest.update("".join(present.to_list()).encode())
+        else:
+            values = present.to_physical().to_numpy()
+            digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes())
+    return digest.hexdigest()
+
+
+def _table(ctx: Context, name: str) -> str:
+    return ctx.namespace.name("datasets", name)
+
+
+def pin(ctx: Context, name: str, frame: pl.DataFrame, *, inputs: dict[str, Any]) -> DatasetVersion:
+    """Store the frame, rows in order, as a new immutable version; the same content from the same inputs is pinned once.
+    `inputs` (JSON types) say what it was made of."""
+    checked_name("dataset", name)
+    content = frame_hash(frame)
+    table = DATASET_VERSIONS
+    with ctx.catalog.reading() as connection:
+        own = (table.c.system == ctx.system) & (table.c.name == name) & (table.c.content_hash == content)
+        for row in connection.execute(select(table).where(own).order_by(table.c.version)):
+            if row.inputs == msgspec.json.decode(msgspec.json.encode(inputs)):
+                return _version(row)
+    version = ctx.lake.overwrite(_table(ctx, name), frame.with_row_index(ROW).cast({ROW: pl.Int64}))
+    pinned = DatasetVersion(name, version, content, frame.height, format_time(ctx.clock.now()))
+    with ctx.catalog.transaction() as connection:
+        connection.execute(
+            table.insert().values(
+                system=ctx.system, name=name, version=version, content_hash=content, rows=frame.height,
+                inputs=inputs, created_at=pinned.created_at,
+            )
+        )  # fmt: skip
+    return pinned
+
+
+def load(ctx: Context, ref: str) -> pl.DataFrame:
+    """The rows of `name@version` in order. NotFound for an unknown one, CheckFailed when the content has changed."""
+    pinned = dataset(ctx, ref)
+    frame = ctx.lake.read(_table(ctx, pinned.name), version=pinned.version).sort(ROW).drop(ROW)
+    found = frame_hash(frame)
+    if found != pinned.content_hash:
+        raise CheckFailed(
+            f"dataset `{ref}` has content {found[:12]}, pinned was {pinned.content_hash[:12]}",
+            hint="restore the data folder from a backup: `headrace restore`",
+        )
+    return frame
+
+
+def datasets(ctx: Context) -> list[DatasetVersion]:
+    """Every pinned version of the system, by name and version."""
+    table = DATASET_VERSIONS
+    with ctx.catalog.reading() as connection:
+        found = select(table).where(table.c.system == ctx.system).order_by(table.c.name, table.c.version)
+        return [_version(row) for row in connection.execute(found)]
+
+
+def dataset(ctx: Context, ref: str) -> DatasetVersion:
+    """The pinned version `name@version`; NotFound lists the known ones."""
+    known = {pinned.ref: pinned for pinned in datasets(ctx)}
+    if ref not in known:
+        raise NotFound.of("dataset version", ref, known)
+    return known[ref]
+
+
+def inputs_of(ctx: Context, ref: str) -> dict[str, Any]:
+    """What the version was made of, as given to `pin`."""
+    pinned, table = dataset(ctx, ref), DATASET_VERSIONS
+    own = (table.c.system == ctx.system) & (table.c.name == pinned.name) & (table.c.version == pinned.version)
+    with ctx.catalog.reading() as connection:
+        inputs: dict[str, Any] = connection.execute(select(table.c.inputs).where(own)).scalar_one()
+    return inputs
+
+
+def _version(row: Any) -> DatasetVersion:
+    return DatasetVersion(row.name, row.version, row.content_hash, row.rows, row.created_at)

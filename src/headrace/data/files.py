@@ -1,0 +1,92 @@
+"""Reading files of rows: Parquet, CSV, NDJSON, each also compressed as `.gz`."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from headrace.kernel.errors import InvalidInput, NotFound
+
+Format = Literal["parquet", "csv", "ndjson"]
+SUFFIXES: dict[str, Format] = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "ndjson",
+}  # fmt: skip
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """The rows of the file; CSV and NDJSON types are inferred from all rows.
+
+    Raises NotFound for a missing file, InvalidInput for one that is none of the formats.
+    """
+    content, kind = _open(path)
+    try:
+        if kind == "parquet":
+            return pl.read_parquet(content)
+        if kind == "csv":
+            return pl.read_csv(content, infer_schema_length=None, try_parse_dates=True)
+        return pl.read_ndjson(content, infer_schema_length=None)
+    except (PolarsError, OSError) as error:
+        raise _unreadable(path, kind, error) from None
+
+
+def read_text_table(path: Path) -> pl.DataFrame:
+    """The rows of a CSV file, every column as text; an empty cell is null."""
+    content, _ = _open(path)
+    try:
+        return pl.read_csv(content, infer_schema=False)
+    except (PolarsError, OSError) as error:
+        raise _unreadable(path, "csv", error) from None
+
+
+def read_lines(path: Path) -> list[bytes]:
+    """The lines of an NDJSON file that are not blank, as they are."""
+    content, _ = _open(path)
+    raw = content.read_bytes() if isinstance(content, Path) else content
+    return [line for line in raw.splitlines() if line.strip()]
+
+
+def format_of(path: Path) -> Format:
+    """The format, from the name or the first bytes. NotFound, InvalidInput as `read_table`."""
+    return _open(path)[1]
+
+
+def _open(path: Path) -> tuple[Path | bytes, Format]:
+    if not path.is_file():
+        raise NotFound(f"there is no file `{path}`", hint="check the path")
+    name, content = path, path
+    unpacked: bytes | None = None
+    if path.suffix == ".gz":
+        try:
+            unpacked = gzip.decompress(path.read_bytes())
+        except (OSError, EOFError) as error:
+            raise InvalidInput(f"`{path}` is not a gzip file: {error}", hint="unpack it, or rename it") from None
+        name = path.with_suffix("")
+    kind = SUFFIXES.get(name.suffix.lower()) or _sniffed(path, unpacked)
+    return (content if unpacked is None else unpacked), kind
+
+
+def _sniffed(path: Path, unpacked: bytes | None) -> Format:
+    if unpacked is None:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    else:
+        start = unpacked[:4096]
+    if start[:4] == b"PAR1":
+        return "parquet"
+    if start.lstrip()[:1] == b"{":
+        return "ndjson"
+    first, newline, _ = start.partition(b"\n")
+    if newline and b"," in first and b"\0" not in start:
+        return "csv"
+    raise InvalidInput(
+        f"`{path}` is not Parquet, CSV or NDJSON", hint=f"use one of these formats, named {', '.join(sorted(SUFFIXES))}"
+    )
+
+
+def _unreadable(path: Path, kind: Format, error: Exception) -> InvalidInput:
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return InvalidInput(f"`{path}` cannot be read as {kind}: {reason}", hint="check that the file is complete and well named")

@@ -1,0 +1,109 @@
+"""The identity of events: the same id with the same content is a redelivery, with other content it is refused.
+
+The index lives in the online store under `{system}/ids/{stream}/{id}`: offset of the accepted event and content hash.
+It is derived: whatever is missing is rebuilt from the history.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from headrace.data.types import StreamSpec
+from headrace.engines.context import Context
+from headrace.kernel.ids import key_bytes
+
+_ENTRY = struct.Struct("<q16s")
+_NEXT = struct.Struct("<q")
+_encode = msgspec.json.Encoder().encode
+_CHUNK = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """bool[n] masks over the rows of a frame: neither is a new event; and what the index has to learn."""
+
+    redelivered: np.ndarray
+    conflicting: np.ndarray
+    entries: dict[bytes, bytes | None]
+
+    @property
+    def accepted(self) -> np.ndarray:
+        fresh: np.ndarray = ~(self.redelivered | self.conflicting)
+        return fresh
+
+
+def content_hashes(spec: StreamSpec, frame: pl.DataFrame) -> list[bytes]:
+    """BLAKE2b-128 of each row's declared fields that are not null, by name: equal however the JSON was written."""
+    names = sorted(field.name for field in spec.fields)
+    columns = [frame[name].to_physical().to_list() for name in names]
+    if any(None in column for column in columns):
+        documents = [
+            {name: value for name, value in zip(names, row, strict=True) if value is not None}
+            for row in zip(*columns, strict=True)
+        ]
+    else:
+        documents = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return [hashlib.blake2b(_encode(document), digest_size=16).digest() for document in documents]
+
+
+class IdentityIndex:
+    """What ids of one stream were accepted, and where."""
+
+    def __init__(self, ctx: Context, spec: StreamSpec) -> None:
+        self._online = ctx.online
+        self._spec = spec
+        self._prefix = ctx.namespace.name("ids", spec.name, "").encode()
+        self._marker = ctx.namespace.name("ids_applied", spec.name).encode()
+
+    def next_offset(self) -> int:
+        """The index knows every event before this offset."""
+        stored = self._online.get(self._marker)
+        return 0 if stored is None else int(_NEXT.unpack(stored)[0])
+
+    def keys(self, ids: pl.Series) -> list[bytes]:
+        values = ids.to_physical().to_list()
+        if ids.dtype.is_integer():
+            return [self._prefix + b"%d" % value for value in values]
+        return [self._key(key_bytes(value)) for value in values]
+
+    def _key(self, text: bytes) -> bytes:
+        if len(self._prefix) + len(text) <= 500:
+            return self._prefix + text
+        return self._prefix + b"\0" + hashlib.blake2b(text, digest_size=32).digest()
+
+    def identify(self, frame: pl.DataFrame) -> Identified:
+        """Compare events (sorted by `_offset`) with those before them. An event that the index already has at the same
+        offset is itself: the step that entered it was interrupted and is done again."""
+        keys = self.keys(frame[self._spec.id])
+        hashes = content_hashes(self._spec, frame)
+        offsets = frame["_offset"].to_list()
+        redelivered = np.zeros(len(keys), bool)
+        conflicting = np.zeros(len(keys), bool)
+        entries: dict[bytes, bytes | None] = {}
+        found = self._online.get_many(keys)
+        for row, (key, digest, offset, stored) in enumerate(zip(keys, hashes, offsets, found, strict=True)):
+            entry = entries.get(key) or stored
+            if entry is not None:
+                earlier, content = _ENTRY.unpack(entry)
+                if earlier < offset:
+                    (redelivered if content == digest else conflicting)[row] = True
+                    continue
+            entries[key] = _ENTRY.pack(offset, digest)
+        return Identified(redelivered, conflicting, entries)
+
+    def store(self, entries: dict[bytes, bytes | None], next_offset: int) -> None:
+        """Learn the accepted events of one batch, all at once."""
+        self._online.write(entries | {self._marker: _NEXT.pack(next_offset)})
+
+    def rebuild(self, history: pl.DataFrame, next_offset: int) -> None:
+        """Enter every accepted event again, after the online store was lost."""
+        for part in history.iter_slices(_CHUNK):
+            pairs = zip(self.keys(part[self._spec.id]), part["_offset"], content_hashes(self._spec, part), strict=True)
+            self._online.write({key: _ENTRY.pack(offset, digest) for key, offset, digest in pairs})
+        self.store({}, next_offset)

@@ -1,0 +1,55 @@
+"""What users can do with streams, quarantined events and dataset versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.data import datasets, quarantine
+from headrace.data.ingest import IngestResult, ingest
+from headrace.data.status import stream_status
+from headrace.data.types import DatasetVersion, QuarantineEntry, StreamStatus
+from headrace.engines.context import Context
+from headrace.kernel.identity import Permission
+from headrace.kernel.operation import operation
+
+
+@operation("streams.list", permission=Permission.READ, http="GET /streams", cli="streams list")
+def list_streams(ctx: Context) -> list[StreamStatus]:
+    """List the streams: position, lag, counts of accepted, redelivered and quarantined events, watermark."""
+    return stream_status(ctx)
+
+
+@operation("streams.ingest", permission=Permission.WRITE_EVENTS, changes=True, cli="ingest")
+def ingest_file(ctx: Context, *, stream: str, path: Path) -> IngestResult:
+    """Append every row of a Parquet, CSV or NDJSON file to a stream, as history."""
+    return ingest(ctx, stream, path)
+
+
+@operation("quarantine.list", permission=Permission.READ, http="GET /streams/{stream}/quarantine", cli="quarantine list")
+def list_quarantine(ctx: Context, *, stream: str) -> list[QuarantineEntry]:
+    """List the events of a stream that its contract refused, with the reason."""
+    return quarantine.entries(ctx, stream)
+
+
+@operation(
+    "quarantine.replay",
+    permission=Permission.WRITE_EVENTS,
+    changes=True,
+    http="POST /streams/{stream}/quarantine/replay",
+    cli="quarantine replay",
+)
+def replay_quarantine(ctx: Context, *, stream: str, id: str | None = None) -> dict[str, int]:
+    """Check refused events under today's contract and append the good ones to the stream again."""
+    return quarantine.replay(ctx, stream, id)
+
+
+@operation("datasets.list", permission=Permission.READ, http="GET /datasets", cli="datasets list")
+def list_datasets(ctx: Context) -> list[DatasetVersion]:
+    """List the pinned dataset versions."""
+    return datasets.datasets(ctx)
+
+
+@operation("datasets.show", permission=Permission.READ, http="GET /datasets/{ref}", cli="datasets show")
+def show_dataset(ctx: Context, *, ref: str) -> DatasetVersion:
+    """Show one dataset version, `name@version`."""
+    return datasets.dataset(ctx, ref)

@@ -1,0 +1,47 @@
+"""From records of the log to rows: the contract applied as of the arrival of each event."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from headrace.data.appending import EventHeader
+from headrace.data.contract import contract_of
+from headrace.data.types import StreamSpec, Violation
+from headrace.engines.events.port import Records
+
+_decode_header = msgspec.json.Decoder(EventHeader).decode
+
+
+def event_schema(spec: StreamSpec) -> pl.Schema:
+    """The columns of accepted events: the declared fields, `_offset` and `_created` (microseconds)."""
+    return pl.Schema({**contract_of(spec).schema, "_offset": pl.Int64(), "_created": pl.Int64()})
+
+
+def decode_records(spec: StreamSpec, records: Records) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
+    """The events that fulfil the contract, with `event_schema`, and the refused ones by offset.
+
+    The answer depends on the records and the contract alone: an event is judged by the clock at its arrival.
+    """
+    arrived, history = _arrivals(records)
+    frame, refused = contract_of(spec).decode_batch(records.values, arrived)
+    index = frame["_index"].to_numpy()
+    if spec.created is not None:
+        created = frame[spec.created].to_physical().fill_null(pl.Series(arrived[index]))
+    else:
+        created = pl.Series(np.where(history[index], frame[spec.time].to_physical().to_numpy(), arrived[index]))
+    frame = frame.with_columns((pl.col("_index") + records.first).alias("_offset"), created.alias("_created"))
+    return frame.drop("_index"), [(records.first + place, violation) for place, violation in refused]
+
+
+def _arrivals(records: Records) -> tuple[np.ndarray, np.ndarray]:
+    """int64[n] times of arrival and bool[n] whether it was an import; a record without header arrived at its timestamp."""
+    known = {header: _decode_header(header) for header in set(records.headers) if header}
+    if len(known) == 1 and b"" not in records.headers:
+        (header,) = known.values()
+        return np.full(len(records), header.at, np.int64), np.full(len(records), header.history)
+    headers = [known.get(header) for header in records.headers]
+    pairs = zip(headers, records.timestamps, strict=True)
+    arrived = np.array([timestamp if header is None else header.at for header, timestamp in pairs], np.int64)
+    return arrived, np.array([header is not None and header.history for header in headers], bool)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from headrace.engines.context import Context
 from headrace.governance import keys
+from headrace.governance.backup import backup
 from headrace.governance.predictions import logged
-from headrace.governance.types import CreatedKey, KeyInfo
+from headrace.governance.types import BackupResult, CreatedKey, KeyInfo
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.identity import Permission, Role
 from headrace.kernel.operation import operation
@@ -61,3 +62,9 @@ def audit_prove(ctx: Context, *, id: str) -> Proof:
 def audit_verify(ctx: Context, *, checkpoint: Path | None = None, key: str | None = None) -> Verification:
     """Verify the whole ledger, with a checkpoint saved elsewhere and the public key KEY (or a file with it) when given."""
     return verify(ctx, checkpoint=checkpoint, key=key)
+
+
+@operation("backup.create", permission=Permission.ADMINISTER, changes=True, cli="backup")
+def create_backup(ctx: Context, *, dest: Path) -> BackupResult:
+    """Back the whole data folder up to DEST while it runs. Keep the signing key elsewhere: it is not in it."""
+    return backup(ctx, dest)

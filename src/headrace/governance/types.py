@@ -28,6 +28,18 @@ class KeyInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupResult:
+    """A backup, or what was restored from one: its folder, and size and root (hex) of the ledger in it."""
+
+    path: str
+    files: int
+    bytes: int
+    leaves: int
+    root: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class FeatureValue:
     """A feature of a prediction. `age_s`: seconds since the newest event behind it, None when it has none."""
 

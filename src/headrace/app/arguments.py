@@ -31,8 +31,13 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
     @property
+    def public(self) -> str:
+        """The name that users write: `from_` is `from`, which Python keeps for itself."""
+        return self.name.rstrip("_")
+
+    @property
     def option(self) -> str:
-        return "--" + self.name.strip("_").replace("_", "-")
+        return "--" + self.public.replace("_", "-")
 
 
 def _kind(hint: Any) -> tuple[Kind, tuple[str, ...]]:
@@ -79,9 +84,7 @@ def from_text(parameter: Parameter, text: str) -> Any:
         if parameter.kind == "bool":
             return {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}[text.lower()]
     except (ValueError, KeyError):
-        raise UsageError(
-            f"{parameter.option}=`{text}`; allowed: {allowed[parameter.kind]}", hint="mend the value"
-        ) from None
+        raise UsageError(f"{parameter.option}=`{text}`; allowed: {allowed[parameter.kind]}", hint="mend the value") from None
     if parameter.kind == "object":
         return _object_of(parameter, Path(text))
     if parameter.choices and text not in parameter.choices:

@@ -13,6 +13,7 @@ from headrace.app.command_table import WORDS
 from headrace.kernel.errors import HeadraceError, UsageError
 
 INTERRUPTED = 130
+VALUED = ("--data", "--system", "--url", "--api-key")
 
 
 class Headrace(click.Group):
@@ -61,8 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run_command(given))
 
 
+def commands_first(given: list[str]) -> list[str]:
+    """The options of every command may also stand before it: `headrace --data DIR status`."""
+    moved: list[str] = []
+    rest = list(given)
+    while rest and rest[0].partition("=")[0] in (*VALUED, "--json"):
+        option = rest.pop(0)
+        moved.append(option)
+        if option in VALUED and rest:
+            moved.append(rest.pop(0))
+    return [*rest, *moved]
+
+
 def run_command(given: list[str]) -> int:
     """The exit code of the command `given`."""
+    given = commands_first(given)
     as_json = "--json" in given
     try:
         result = headrace.main(given, prog_name="headrace", standalone_mode=False)

@@ -29,7 +29,7 @@ def call(url: str, key: str, operation: Operation, arguments: dict[str, Any]) ->
     if local:
         raise UsageError(f"{local[0]} names a file of this machine, which a server does not open", hint="give --data instead")
     method, _, template = operation.http.partition(" ")
-    rest = dict(arguments)
+    rest = {p.public: arguments[p.name] for p in parameters(operation) if p.name in arguments}
     path = re.sub(r"{(\w+)}", lambda match: quote(str(rest.pop(match[1])), safe=""), "/api/v1" + template)
     body = b""
     if method == "GET":
@@ -39,7 +39,7 @@ def call(url: str, key: str, operation: Operation, arguments: dict[str, Any]) ->
     return request(url, method, path, body, key=key)
 
 
-def request(url: str, method: str, path: str, body: bytes, *, key: str = "") -> Any:
+def request(url: str, method: str, path: str, body: bytes, *, key: str = "", timeout: float = TIMEOUT_SECONDS) -> Any:
     """One request; the decoded answer."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
     headers = {"Content-Type": "application/json", "Idempotency-Key": new_id()}
@@ -47,9 +47,9 @@ def request(url: str, method: str, path: str, body: bytes, *, key: str = "") -> 
         headers["Authorization"] = f"Bearer {resolve_reference(key)}"
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(parts.netloc, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context())
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=ssl.create_default_context())
     elif parts.scheme == "http" and parts.netloc:
-        connection = http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT_SECONDS)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
     else:
         raise UsageError(f"`{url}` is no http or https URL", hint="for example http://127.0.0.1:8420")
     try:

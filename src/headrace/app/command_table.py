@@ -36,6 +36,7 @@ WORDS: dict[str, Word] = {
     "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),
     "features": Word("headrace.features.operations", "Features from files: backfill, join."),
     "train": Word("headrace.training.operations", "Train a declared model as a tracked run."),
+    "pipelines": Word("headrace.pipelines.operations", "Durable pipelines and the state of their steps."),
     "runs": Word("headrace.training.operations", "Runs: list, show."),
     "registry": Word("headrace.registry.operations", "Model versions: register, list, approve."),
     "services": Word("headrace.serving.operations", "Prediction services and what they serve."),

@@ -28,7 +28,7 @@ def add_doors(routes: Routes, work: Work) -> None:
     routes.add("POST", "/streams/{name}/events", _append, Permission.WRITE_EVENTS, summary="Append events to a stream.")
     routes.add("GET", "/health/live", _live, PUBLIC, include_in_schema=False)
     routes.add("GET", "/health/ready", _ready(work), PUBLIC, include_in_schema=False)
-    routes.add("GET", "/metrics", _metrics, Permission.READ, summary="Figures for Prometheus.")
+    routes.add("GET", "/metrics", _metrics(work), Permission.READ, summary="Figures for Prometheus.")
     routes.add("GET", "/openapi.json", _openapi(routes), Permission.READ, include_in_schema=False)
 
 
@@ -69,9 +69,12 @@ def _ready(work: Work) -> Any:
     return ready
 
 
-def _metrics(request: Request) -> Response:
-    content, media_type = render_metrics(request.state.ctx)
-    return Response(content, media_type=media_type)
+def _metrics(work: Work) -> Any:
+    def metrics(request: Request) -> Response:
+        content, media_type = render_metrics(request.state.ctx, sorted(work.problems()))
+        return Response(content, media_type=media_type)
+
+    return metrics
 
 
 def _openapi(routes: Routes) -> Any:

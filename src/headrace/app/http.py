@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, Query
 from fastapi import Path as InPath
@@ -61,7 +61,11 @@ def add_operation(routes: Routes, operation: Operation) -> None:
     if hidden or unknown:
         raise ValueError(f"operation {operation.name!r} cannot be the route {operation.http!r}: {hidden or unknown}")
     signature = [inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)]
-    signature += [_parameter(p, Query() if p.name not in in_path else InPath()) for p in shown if p.name in in_path or method == "GET"]
+    for parameter in shown:
+        if parameter.name in in_path:
+            signature.append(_parameter(parameter, InPath()))
+        elif method == "GET":
+            signature.append(_parameter(parameter, Query(alias=parameter.public)))
     body = [p for p in shown if p.name not in in_path] if method != "GET" else []
     if body:
         signature.append(_body(operation, body))
@@ -81,29 +85,18 @@ def _type(parameter: Parameter) -> Any:
 
 def _parameter(parameter: Parameter, place: Any) -> inspect.Parameter:
     default = inspect.Parameter.empty if parameter.required else parameter.default
-    return inspect.Parameter(
-        parameter.name, inspect.Parameter.KEYWORD_ONLY, annotation=_annotated(_type(parameter), place), default=default
-    )
-
-
-def _annotated(declared: Any, place: Any) -> Any:
-    from typing import Annotated
-
-    return Annotated[declared, place]
+    annotation: Any = Annotated[_type(parameter), place]
+    return inspect.Parameter(parameter.name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 def _body(operation: Operation, fields: list[Parameter]) -> inspect.Parameter:
-    definitions: dict[str, Any] = {
-        p.name: (_type(p), Field(... if p.required else p.default, description="")) for p in fields
-    }
+    definitions: dict[str, Any] = {p.name: (_type(p), Field(... if p.required else p.default, alias=p.public)) for p in fields}
     name = "".join(word.title() for word in re.split(r"[._]", operation.name))
-    model: type[BaseModel] = create_model(name, __config__=ConfigDict(extra="forbid", strict=False), **definitions)
+    model: Any = create_model(name, __config__=ConfigDict(extra="forbid"), **definitions)
     optional = all(not p.required for p in fields)
-    return inspect.Parameter(
-        "body", inspect.Parameter.KEYWORD_ONLY,
-        annotation=_annotated(model | None if optional else model, Body()),
-        default=None if optional else inspect.Parameter.empty,
-    )  # fmt: skip
+    annotation: Any = Annotated[model | None if optional else model, Body()]
+    default = None if optional else inspect.Parameter.empty
+    return inspect.Parameter("body", inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 def _endpoint(operation: Operation) -> Callable[..., Response]:

@@ -119,9 +119,14 @@ def _store(ctx: Context, identity: tuple[str, str, str, str], digest: str, resul
     with ctx.catalog.transaction() as connection:
         connection.execute(
             answers.insert().values(
-                system=system, principal=principal, operation=name, idempotency_key=key,
-                arguments_hash=digest, result=text, at=MACHINE.now(),
-            )  # fmt: skip
+                system=system,
+                principal=principal,
+                operation=name,
+                idempotency_key=key,
+                arguments_hash=digest,
+                result=text,
+                at=MACHINE.now(),
+            )
         )
 
 

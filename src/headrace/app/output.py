@@ -38,7 +38,7 @@ def _print(value: Any) -> None:
     elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         console.print(_table(value))
     elif isinstance(value, list):
-        console.print("\n".join(_cell(item) for item in value) or "none", markup=False)
+        console.print("\n".join(str(item) for item in value) or "none", markup=False, soft_wrap=True)
     else:
         console.print(_cell(value), markup=False)
 

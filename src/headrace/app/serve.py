@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import socket
-import sys
-
 import msgspec
-
-from headrace.app.logs import set_up_log
-from headrace.app.process_lock import ProcessLock
-from headrace.app.server import run_async, server
-from headrace.app.world import context
-from headrace.kernel.log import LOG
-from headrace.kernel.settings import Settings
-from headrace.serving.asgi import PredictionApp
 
 PREDECESSOR_SECONDS = 10.0
 

@@ -26,9 +26,15 @@ def server(app: Any, **options: Any) -> Server:
     """Options are those of `uvicorn.Config`."""
     return Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", server_header=False,
-            http="httptools", timeout_graceful_shutdown=DRAIN_SECONDS, **options,
-        )  # fmt: skip
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            http="httptools",
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            **options,
+        )
     )
 
 

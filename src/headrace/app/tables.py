@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, String, Table, Text
 
+import headrace.data.tables
 import headrace.governance.tables
 import headrace.ledger.tables
-import headrace.system.tables  # noqa: F401
+import headrace.pipelines.tables
+import headrace.release.tables
+import headrace.serving.tables
+import headrace.system.tables
+import headrace.training.tables  # noqa: F401
 from headrace.engines.catalog.port import METADATA
 
 systems = Table(

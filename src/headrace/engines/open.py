@@ -42,6 +42,12 @@ def _embedded(setting: str, url: str) -> None:
         )
 
 
+def check_urls(settings: Settings) -> None:
+    """InvalidInput for the URL of an engine that this version has not."""
+    for setting in ("events", "online", "lake", "blobs", "compute"):
+        _embedded(setting, getattr(settings, setting))
+
+
 def open_catalog(settings: Settings) -> Catalog:
     """Open only the catalog of the installation."""
     from headrace.engines.catalog.sql import SqlCatalog
@@ -66,8 +72,7 @@ def open_context(
     from headrace.engines.lake.delta import DeltaLake
     from headrace.engines.online.lmdb_store import LmdbStore
 
-    for setting in ("events", "online", "lake", "blobs", "compute"):
-        _embedded(setting, getattr(settings, setting))
+    check_urls(settings)
     prepare_data_folder(settings.data)
     data = settings.data
     return Context(

@@ -1,0 +1,217 @@
+"""`headrace doctor`: what is wrong on this machine and in this installation, each with its cause and its mending command."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from headrace.app.client import request
+from headrace.app.output import show
+from headrace.app.world import known_systems
+from headrace.engines.open import DATA_FORMAT, check_urls
+from headrace.kernel.clocks import MACHINE
+from headrace.kernel.errors import HeadraceError
+from headrace.kernel.settings import Settings
+from headrace.kernel.times import format_time
+from headrace.system.checking import check
+
+LEAST_FREE_BYTES = 1 << 30
+EARLIEST_SANE = 1_735_689_600_000_000
+"""2025-01-01: an earlier machine clock is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. A bad one has its `cause` and the `command` that mends it."""
+
+    check: str
+    ok: bool
+    found: str
+    cause: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    ok: bool
+    findings: list[Finding]
+
+
+def diagnose(settings: Settings, file: str | None, port: int) -> Diagnosis:
+    """Look at everything; each look is independent of the others."""
+    looks: list[Callable[[], Iterator[Finding]]] = [
+        _versions,
+        _clock,
+        lambda: _urls(settings),
+        lambda: _data_folder(settings),
+        lambda: _disk(settings.data),
+        lambda: _port(port),
+        lambda: _systems(settings, file),
+        lambda: _server(settings),
+    ]
+    findings = [finding for look in looks for finding in look()]
+    return Diagnosis(all(finding.ok for finding in findings), findings)
+
+
+def show_diagnosis(diagnosis: Diagnosis, *, as_json: bool) -> None:
+    """The findings, bad ones with cause and command."""
+    if as_json:
+        show(diagnosis, as_json=True)
+        return
+    for finding in diagnosis.findings:
+        show(f"{'ok ' if finding.ok else 'BAD'} {finding.check}: {finding.found}", as_json=False)
+        if not finding.ok:
+            show(f"    cause: {finding.cause}\n    mend:  {finding.command}", as_json=False)
+
+
+def _versions() -> Iterator[Finding]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", True, python)
+    bad = 0
+    for requirement in metadata.requires("headrace") or []:
+        text, _, marker = requirement.partition(";")
+        extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
+        if extra is not None and extra[1] != "train":
+            continue
+        finding = _library(text.strip(), extra is not None)
+        if not finding.ok:
+            bad += 1
+            yield finding
+    if not bad:
+        yield Finding("libraries", True, f"headrace {metadata.version('headrace')}, all libraries installed")
+
+
+def _library(requirement: str, for_training: bool) -> Finding:
+    match = re.match(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?\s*(?:>=\s*([0-9.]+))?", requirement)
+    assert match is not None, requirement
+    name, least = match[1], match[2] or "0"
+    command = "pip install 'headrace[train]'" if for_training else "pip install --upgrade headrace"
+    if name == "headrace":
+        return Finding(name, True, "itself")
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        cause = f"`{name}` is not installed" + (": models cannot be trained here" if for_training else "")
+        return Finding(f"library {name}", False, "absent", cause, command)
+    if _numbers(version) < _numbers(least):
+        return Finding(f"library {name}", False, version, f"headrace needs {name} {least} or newer", command)
+    return Finding(f"library {name}", True, version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def _clock() -> Iterator[Finding]:
+    now = MACHINE.now()
+    good = now >= EARLIEST_SANE
+    yield Finding(
+        "clock",
+        good,
+        format_time(now),
+        "" if good else "the machine's clock is wrong",
+        "" if good else "timedatectl set-ntp true",
+    )
+
+
+def _urls(settings: Settings) -> Iterator[Finding]:
+    try:
+        check_urls(settings)
+    except HeadraceError as error:
+        yield Finding("engine URLs", False, "refused", error.message, error.hint)
+        return
+    yield Finding("engine URLs", True, "embedded engines" if not settings.catalog else "a catalog URL, embedded engines")
+
+
+def _data_folder(settings: Settings) -> Iterator[Finding]:
+    data = settings.data
+    mark = data / "format"
+    if not data.exists():
+        yield Finding("data folder", True, f"`{data}` does not exist yet; the first run makes it")
+        return
+    if not mark.exists():
+        empty = not any(data.iterdir())
+        cause = f"`{data}` is not empty and is no data folder"
+        yield Finding(
+            "data folder", empty, f"`{data}`", "" if empty else cause, "" if empty else "headrace run FILE --data OTHER"
+        )
+        return
+    found = mark.read_text().strip()
+    if not found.isdigit() or int(found) > DATA_FORMAT:
+        cause = f"`{data}` has data format {found}, this headrace reads up to {DATA_FORMAT}"
+        yield Finding("data format", False, found, cause, "pip install --upgrade headrace")
+        return
+    yield Finding("data folder", True, f"`{data}`, format {found}")
+    probe = data / ".doctor"
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        yield Finding("data folder writable", False, str(error.strerror), f"`{data}` cannot be written", f"chmod -R u+w {data}")
+
+
+def _disk(data: Path) -> Iterator[Finding]:
+    place = next(folder for folder in (data.resolve(), *data.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    shown = f"{free / (1 << 30):.1f} GiB free at `{place}`"
+    good = free >= LEAST_FREE_BYTES
+    yield Finding(
+        "disk", good, shown, "" if good else "less than 1 GiB is free", "" if good else f"du -xh {place} | sort -h | tail"
+    )
+
+
+def _port(port: int) -> Iterator[Finding]:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            busy = error
+        else:
+            yield Finding(f"port {port}", True, "free")
+            return
+    try:
+        request(f"http://127.0.0.1:{port}", "GET", "/health/live", b"", timeout=0.5)
+    except HeadraceError:
+        yield Finding(f"port {port}", False, str(busy.strerror), "another program uses it", "headrace run FILE --port 0")
+    else:
+        yield Finding(f"port {port}", True, "a headrace answers there")
+
+
+def _systems(settings: Settings, file: str | None) -> Iterator[Finding]:
+    files = {file: file} if file else {}
+    try:
+        if (settings.data / "format").exists():
+            files.update({s.file: f"system {s.name}" for s in known_systems(settings) if s.file})
+    except HeadraceError as error:
+        yield Finding("catalog", False, "cannot be opened", error.message, error.hint)
+    for reference, name in files.items():
+        path = reference.partition(":")[0]
+        if not Path(path).is_file():
+            yield Finding(name, False, "missing", f"there is no system file `{path}`", "headrace run FILE, from its new place")
+            continue
+        problems = check(reference).problems
+        yield Finding(
+            name,
+            not problems,
+            f"`{path}`",
+            f"{len(problems)} problems" if problems else "",
+            f"headrace check {path}" if problems else "",
+        )
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    if not settings.url:
+        return
+    try:
+        request(settings.url, "GET", "/health/live", b"", timeout=1.0)
+    except HeadraceError as error:
+        yield Finding("HEADRACE_URL", False, settings.url, error.message, error.hint)
+    else:
+        yield Finding("HEADRACE_URL", True, settings.url)

@@ -1,0 +1,85 @@
+"""GET /metrics: figures for Prometheus, read when asked. Every name starts with `headrace_`, every sample has `system`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from headrace.app.status import all_rollouts, service_health, stream_health
+from headrace.engines.context import Context
+from headrace.release.store import ACTIVE
+
+
+class _Figures(Collector):
+    def __init__(self, ctx: Context, problems: Sequence[str]) -> None:
+        self._ctx = ctx
+        self._problems = problems
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._streams()
+        yield from self._services()
+        yield from self._rollouts()
+        failing = GaugeMetricFamily(
+            "headrace_worker_failing", "1 for a thread that fails and retries", labels=["system", "worker"]
+        )
+        for worker in self._problems:
+            failing.add_metric([self._ctx.system, worker], 1)
+        yield failing
+
+    def _streams(self) -> Iterator[Metric]:
+        labels = ["system", "stream"]
+        position = GaugeMetricFamily("headrace_stream_position", "Next offset to apply", labels=labels)
+        lag = GaugeMetricFamily("headrace_stream_lag", "Events in the log that are not applied", labels=labels)
+        staleness = GaugeMetricFamily(
+            "headrace_stream_staleness_seconds", "How long the oldest event not applied has waited", labels=labels
+        )
+        accepted = CounterMetricFamily("headrace_stream_accepted", "Events applied", labels=labels)
+        redelivered = CounterMetricFamily("headrace_stream_redelivered", "Redeliveries dropped", labels=labels)
+        quarantined = CounterMetricFamily("headrace_stream_quarantined", "Events refused", labels=labels)
+        for s in stream_health(self._ctx):
+            name = [self._ctx.system, s.stream]
+            position.add_metric(name, s.position)
+            lag.add_metric(name, s.lag)
+            staleness.add_metric(name, s.staleness_s)
+            accepted.add_metric(name, s.accepted)
+            redelivered.add_metric(name, s.redelivered)
+            quarantined.add_metric(name, s.quarantined)
+        yield from (position, lag, staleness, accepted, redelivered, quarantined)
+
+    def _services(self) -> Iterator[Metric]:
+        labels = ["system", "service"]
+        predictions = CounterMetricFamily("headrace_predictions", "Records in the prediction log", labels=labels)
+        champion = GaugeMetricFamily("headrace_champion_version", "The version that serves", labels=labels)
+        weight = GaugeMetricFamily("headrace_challenger_weight", "Share of entities that the challenger answers", labels=labels)
+        for s in service_health(self._ctx):
+            name = [self._ctx.system, s.service]
+            predictions.add_metric(name, s.predictions)
+            weight.add_metric(name, s.weight)
+            if s.champion is not None:
+                champion.add_metric(name, s.champion)
+        yield from (predictions, champion, weight)
+
+    def _rollouts(self) -> Iterator[Metric]:
+        counts: dict[tuple[str, str], int] = {}
+        evidence = GaugeMetricFamily(
+            "headrace_rollout_guard_e", "Evidence of a guard of the rollout in progress", labels=["system", "service", "guard"]
+        )
+        for rollout in all_rollouts(self._ctx):
+            counts[rollout.service, rollout.state] = counts.get((rollout.service, rollout.state), 0) + 1
+            if rollout.state in ACTIVE:
+                for guard in rollout.guards:
+                    evidence.add_metric([self._ctx.system, rollout.service, guard.name], guard.e)
+        rollouts = GaugeMetricFamily("headrace_rollouts", "Rollouts by state", labels=["system", "service", "state"])
+        for (service, state), count in counts.items():
+            rollouts.add_metric([self._ctx.system, service, state], count)
+        yield from (rollouts, evidence)
+
+
+def render_metrics(ctx: Context, failing: Sequence[str]) -> tuple[bytes, str]:
+    """The exposition and its media type. `failing` are the threads of this process that fail."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(ctx, failing))
+    return generate_latest(registry), CONTENT_TYPE_LATEST

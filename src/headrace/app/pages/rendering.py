@@ -1,0 +1,88 @@
+"""From records to HTML: the template environment and its filters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import Response
+
+import headrace
+from headrace.release.types import Rollout
+
+TONES = {
+    "good": ("ok", "promoted", "finished", "serving", "approved"),
+    "warn": ("hold", "held", "running", "warming", "shadow", "canary", "probation"),
+    "bad": ("roll_back", "rolled_back", "failed"),
+}
+ORDER = ("warming", "shadow", "canary", "probation", "promoted")
+HEADLINES = ("test.average_precision", "average_precision", "test.auc_roc", "auc_roc", "log_loss")
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+def tone(word: str) -> str:
+    """The colour of a state."""
+    return next((kind for kind, words in TONES.items() if word in words), "")
+
+
+def steps_of(rollout: Rollout) -> list[dict[str, str]]:
+    """The states of a rollout in order, each past, now or to come; a rollout that left the path ends where it did."""
+    last = rollout.events[-1] if rollout.events else None
+    if rollout.state in ORDER:
+        place = ORDER.index(rollout.state)
+        return [{"name": name, "place": "past" if i < place else "now" if i == place else ""} for i, name in enumerate(ORDER)]
+    reached = last.from_ if last is not None and last.from_ in ORDER else ORDER[0]
+    past = [{"name": name, "place": "past"} for name in ORDER[: ORDER.index(reached) + 1]]
+    return [*past, {"name": rollout.state, "place": "now"}]
+
+
+def moment(text: str | None) -> str:
+    """An RFC 3339 time as people read it: `2018-08-01 12:00:00`."""
+    return "-" if not text else text.replace("T", " ").removesuffix("Z").partition(".")[0]
+
+
+def whole(number: float) -> str:
+    """`1754155` -> `1,754,155`."""
+    return f"{number:,}"
+
+
+def figure(value: Any) -> str:
+    """A value in a table: floats with four significant digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {figure(item)}" for name, item in value.items()) or "-"
+    return str(value)
+
+
+def headline(metrics: dict[str, float]) -> str:
+    """The metric that is shown where there is room for one."""
+    found = next((name for name in HEADLINES if name in metrics), None)
+    return "-" if found is None else f"{found.removeprefix('test.').replace('_', ' ')} {metrics[found]:.4f}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("headrace.app.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(moment=moment, whole=whole, figure=figure)
+    environment.globals.update(tone=tone, steps_of=steps_of, headline=headline, version=headrace.__version__)
+    return environment
+
+
+_ENVIRONMENT = _environment()
+
+
+def page(template: str, *, system: str, code: int = 200, **values: Any) -> Response:
+    """The page; nothing in it may load anything from elsewhere."""
+    text = _ENVIRONMENT.get_template(template).render(system=system, **values)
+    headers = {"content-security-policy": POLICY, "cache-control": "no-store", "x-content-type-options": "nosniff"}
+    return Response(text, code, headers, "text/html")

@@ -1,0 +1,83 @@
+"""The pages and what each shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace.app.encoding import plain
+from headrace.app.pages.rendering import page
+from headrace.app.routes import Routes
+from headrace.app.status import rollout_of, status
+from headrace.app.work import Work
+from headrace.kernel.identity import Permission
+from headrace.registry.versions import version, versions
+from headrace.serving.types import ServiceSpec
+from headrace.training.runs import run as run_of
+from headrace.training.runs import runs
+
+IDENTITY = ("content_hash", "artifact", "golden", "reference", "signature")
+
+
+def add_pages(routes: Routes, work: Work) -> None:
+    """Register every page."""
+    options = {"include_in_schema": False}
+    routes.add("GET", "/", _status(work), Permission.READ, **options)
+    routes.add("GET", "/runs/{run_id}", _run, Permission.READ, **options)
+    routes.add("GET", "/models/{name}/{number}", _model, Permission.READ, **options)
+    routes.add("GET", "/rollouts/{rollout_id}", _rollout, Permission.READ, **options)
+    routes.add("GET", "/docs", _docs(routes), Permission.READ, **options)
+
+
+def _status(work: Work) -> Any:
+    def show(request: Request) -> Response:
+        ctx = request.state.ctx
+        return page("status.html", system=ctx.system, status=status(ctx), problems=work.problems())
+
+    return show
+
+
+def _run(request: Request, run_id: str) -> Response:
+    ctx = request.state.ctx
+    run = run_of(ctx, run_id)
+    made = [v for v in versions(ctx, run.model) if v.run == run.id]
+    return page("run.html", system=ctx.system, run=run, versions=made, trials=runs(ctx, parent=run.id))
+
+
+def _model(request: Request, name: str, number: int) -> Response:
+    ctx = request.state.ctx
+    model = version(ctx, name, number)
+    facts = plain(model)
+    identity = {key: value for key, value in facts.items() if key in IDENTITY}
+    proof = facts["proof"] or {"proof": "none"}
+    return page("model.html", system=ctx.system, model=model, identity=identity, proof=proof, versions=versions(ctx, name))
+
+
+def _rollout(request: Request, rollout_id: str) -> Response:
+    ctx = request.state.ctx
+    rollout = rollout_of(ctx, rollout_id)
+    model = ctx.specs.get(ServiceSpec, rollout.service).model.name
+    return page("rollout.html", system=ctx.system, rollout=rollout, model=model)
+
+
+def _docs(routes: Routes) -> Any:
+    def show(request: Request) -> Response:
+        schema = routes.app.openapi()
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for path, methods in schema["paths"].items():
+            for method, described in methods.items():
+                group = (described.get("tags") or ["doors"])[0]
+                takes = [p["name"] for p in described.get("parameters", [])] + _body_fields(schema, described)
+                door = {"method": method.upper(), "path": path, "summary": described.get("summary", ""), "takes": takes}
+                groups.setdefault(group, []).append({**door, "permission": routes.doors[method.upper(), path]})
+        return page("docs.html", system=request.state.ctx.system, groups=dict(sorted(groups.items())))
+
+    return show
+
+
+def _body_fields(schema: dict[str, Any], described: dict[str, Any]) -> list[str]:
+    content = described.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    references = [part["$ref"] for part in (content, *content.get("anyOf", [])) if "$ref" in part]
+    return [field for ref in references for field in schema["components"]["schemas"][ref.rpartition("/")[2]]["properties"]]

@@ -1,0 +1,95 @@
+"""The twelve published window features: `headrace features backfill` against DuckDB, cold, on the same unsorted files.
+
+    python benchmarks/windows.py [--transactions PATH] [--runs 5]
+
+Without --transactions it takes ../shared/data/fraud/transactions.parquet where that exists, else 500,000 payments of
+the example's generator. The answers are compared: only rows of a customer with two payments in the same second may
+differ, since to DuckDB's RANGE they see each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import measuring
+import polars as pl
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT.parent / "shared/data/fraud/transactions.parquet"
+
+
+def payments_of(path: Path | None) -> pl.DataFrame:
+    """tx_id, at, customer_id, terminal_id, amount, is_fraud: unsorted, as the file is."""
+    if path is not None:
+        return pl.read_parquet(path)
+    sys.path.insert(0, str(ROOT / "examples/fraud"))
+    from generator import generate
+
+    return generate(500_000, seed=0).sample(fraction=1.0, shuffle=True, seed=0)
+
+
+def write_inputs(payments: pl.DataFrame, folder: Path) -> tuple[Path, Path]:
+    """The payments without labels, and the reports 7 days after each fraud."""
+    given, reports = folder / "payments.parquet", folder / "reports.parquet"
+    payments.select("tx_id", "at", "customer_id", "terminal_id", "amount").write_parquet(given)
+    frauds = payments.filter(pl.col("is_fraud").cast(pl.Boolean))
+    frauds.select("tx_id", pl.col("at") + pl.duration(days=7)).write_parquet(reports)
+    return given, reports
+
+
+def hostile(payments: pl.DataFrame) -> pl.DataFrame:
+    """One customer and one terminal get 5 % of all rows each; the rows are shuffled."""
+    heavy = pl.int_range(pl.len()).shuffle(seed=1) < pl.len() // 20
+    return payments.with_columns(
+        pl.when(heavy).then(0).otherwise(pl.col("customer_id")).alias("customer_id"),
+        pl.when(heavy.shuffle(seed=2)).then(0).otherwise(pl.col("terminal_id")).alias("terminal_id"),
+    ).sample(fraction=1.0, shuffle=True, seed=3)
+
+
+def different_rows(ours: Path, theirs: Path, payments: pl.DataFrame) -> tuple[int, int]:
+    """Rows with any different value, and those of them that no tie of (customer, second) explains."""
+    left, right = pl.read_parquet(ours).sort("tx_id"), pl.read_parquet(theirs).sort("tx_id")
+    assert left["tx_id"].equals(right["tx_id"]), "the two sides have different rows"
+    columns = [c for c in right.columns if c not in ("tx_id", "at")]
+    close = pl.DataFrame([((left[c].fill_null(0) - right[c]).abs() < 1e-6).alias(c) for c in columns])
+    bad = ~close.select(same=pl.all_horizontal(columns))["same"]
+    tied = payments.sort("tx_id").select(
+        tied=pl.struct("customer_id", "at").is_duplicated() | pl.struct("terminal_id", "at").is_duplicated()
+    )
+    return int(bad.sum()), int((bad & ~tied["tied"]).sum())
+
+
+def compare(title: str, payments: pl.DataFrame, runs: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        given, reports = write_inputs(payments, folder)
+        ours, theirs = folder / "ours.parquet", folder / "theirs.parquet"
+        headrace = str(Path(sys.executable).with_name("headrace"))
+        backfill = [
+            headrace, "features", "backfill", str(ROOT / "examples/fraud/system.py"),
+            "--stream", f"transaction={given}", "--stream", f"fraud_report={reports}", "--spine", "transaction",
+            "--order-by", "tx_id", "--features", "customer,terminal", "--out", str(ours), "--json",
+        ]  # fmt: skip
+        duckdb = [sys.executable, str(ROOT / "benchmarks/peers/duckdb_windows.py"), str(given), str(reports), str(theirs)]
+        measured = measuring.alternate({"headrace": backfill, "DuckDB": duckdb}, runs=runs)
+        measuring.show(f"12 window features over {payments.height:,} payments, {title}", measured, "headrace")
+        different, unexplained = different_rows(ours, theirs, payments)
+        print(f"  rows that differ: {different}, of which no equal (key, second) explains: {unexplained}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--transactions", type=Path, default=PUBLISHED if PUBLISHED.exists() else None)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    payments = payments_of(options.transactions)
+    compare("as published", payments, options.runs)
+    compare("one key with 5 % of the rows", hostile(payments), options.runs)
+    print(measuring.machine("headrace", "polars", "numpy", "duckdb"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from headrace.data.contract import Contract
+from headrace.data.files import format_of, read_table
 from headrace.data.types import StreamSpec
 from headrace.features.asking import asking_points
 from headrace.features.backfill import backfill, streams_of
@@ -81,12 +82,15 @@ def read_events(stream: StreamSpec, path: Path, *, order_by: str | None) -> pl.D
 
 def _read(path: Path, wanted: Iterable[str]) -> pl.DataFrame:
     """The wanted columns of the file, as far as it has them."""
+    if path.suffix == ".gz" or format_of(path) != "parquet":
+        table = read_table(path)
+        return table.select(name for name in wanted if name in table.columns)
     try:
-        table = pl.scan_parquet(path)
-        present = table.collect_schema().names()
-        return table.select(name for name in wanted if name in present).collect()
-    except (pl.exceptions.ComputeError, OSError) as error:
-        raise InvalidInput(f"`{path}` cannot be read: {error}", hint="give a Parquet file") from None
+        lazy = pl.scan_parquet(path)
+        present = lazy.collect_schema().names()
+        return lazy.select(name for name in wanted if name in present).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InvalidInput(f"`{path}` cannot be read as Parquet: {error}", hint="check that the file is complete") from None
 
 
 def _increasing(ids: pl.Series) -> bool:

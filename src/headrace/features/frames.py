@@ -71,7 +71,7 @@ def kernel_column(values: pl.Series) -> Column:
     occurrence."""
     valid = values.is_not_null().to_numpy() if values.null_count() else None
     if values.dtype == pl.String:
-        codes = values.cast(pl.Categorical).to_physical().fill_null(0).to_numpy()
+        codes = (values.cast(pl.Categorical).to_physical().cast(pl.Int64) + 1).fill_null(0).to_numpy()
         first = np.zeros(int(codes.max(initial=0)) + 1, np.int64)
         first[codes[::-1]] = np.arange(len(codes))[::-1]
         return Column(first[codes], valid)
@@ -172,7 +172,8 @@ def view_series(view: WindowView, results: list[Values], specs: Specs) -> list[p
     stream = specs.get(StreamSpec, view.stream)
     series = []
     for (name, aggregate), (values, defined) in zip(_aggregates(view), results, strict=True):
-        column = pl.Series(name, values).cast(_dtype(aggregate, stream))
+        dtype = _dtype(aggregate, stream)
+        column = pl.Series(name, values.tolist(), dtype=dtype) if dtype == pl.String else pl.Series(name, values).cast(dtype)
         if defined is not None:
             column = column.set(pl.Series(~defined), None)
         series.append(column)

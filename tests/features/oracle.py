@@ -1,0 +1,88 @@
+"""What DESIGN section 4 says of windows, as plain loops over lists of rows; imports nothing from headrace.
+
+An event is a dict of its fields and `_offset`; times are integers. The one thing taken over from NumPy is the documented
+order in which `numpy.add.reduceat` adds a slice: the first element, plus the pairwise sum of the others. -0.0 is 0.0.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def pairwise(values):
+    """The order of addition of numpy/_core/src/umath/loops_utils.h.src: blocks of 128, eight partial sums in each."""
+    n = len(values)
+    if n < 8:
+        total = -0.0
+        for value in values:
+            total += value
+        return total
+    if n <= 128:
+        parts = list(values[:8])
+        whole = n - n % 8
+        for start in range(8, whole, 8):
+            for lane in range(8):
+                parts[lane] += values[start + lane]
+        total = ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]))
+        for value in values[whole:]:
+            total += value
+        return total
+    half = n // 2
+    half -= half % 8
+    return pairwise(values[:half]) + pairwise(values[half:])
+
+
+def add(values):
+    numbers = [float(value) + 0.0 for value in values]
+    return numbers[0] + pairwise(numbers[1:]) if len(numbers) > 1 else numbers[0]
+
+
+def reduce(kind, values):
+    """The aggregate over values without nulls; None where there is none."""
+    if kind == "distinct":
+        return len(set(values))
+    if not values:
+        return 0.0 if kind == "sum" else None
+    if kind == "sum":
+        return add(values)
+    if kind == "mean":
+        return add(values) / len(values)
+    if kind == "std":
+        if len(values) < 2:
+            return None
+        mean = add(values) / len(values)
+        return math.sqrt(add([(float(v) - mean) * (float(v) - mean) for v in values]) / (len(values) - 1))
+    return {"min": min, "max": max, "first": lambda v: v[0], "last": lambda v: v[-1]}[kind](values)
+
+
+def windowed(events, at, position, width, *, key, by, delay=0, own=None, own_row=None, own_event=False, where=None):
+    """The events of the window in order. `own`: offset of the asking event, None when it is no event of the stream or not
+    in the log at the position; `own_row`: the asking event."""
+    if any(part is None for part in key):
+        found = []
+        own = None
+    else:
+        found = [e for e in events if tuple(e[name] for name in by) == key and e["_offset"] <= position]
+    found = [e for e in found if at - width - delay < e["at"] <= at - delay]
+    if own is not None:
+        found = [e for e in found if (e["at"], e["_offset"]) <= (at, own) and (own_event or e["_offset"] != own)]
+    found.sort(key=lambda e: (e["at"], e["_offset"]))
+    if own_event and own is None and own_row is not None:
+        found.append(own_row)
+    return [e for e in found if where is None or where(e)]
+
+
+def value(kind, column, window, *, empty=None, reports=(), at=0, reported=math.inf, on="id"):
+    """One aggregate over the events of a window; `reports` count when they have a time <= at and an offset <= reported."""
+    if kind == "count":
+        return len(window) if window or empty is None else int(empty)
+    if kind == "share":
+        if not window:
+            return 0.0 if empty is None else empty
+        known = {r[on] for r in reports if r["at"] <= at and r["_offset"] <= reported}
+        return sum(1 for e in window if e[on] in known) / len(window)
+    values = [e[column] for e in window if e[column] is not None]
+    values = [v + 0.0 if isinstance(v, float) else v for v in values]
+    if not values and empty is not None:
+        return empty
+    return reduce(kind, values)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from headrace.kernel.times import DAY
 
@@ -61,6 +61,53 @@ class Alarm:
     threshold: float
     p_value: float
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriftFigure:
+    """One feature, or `score`, in a window against the version's reference, both on at most ten merged bins and NaN.
+
+    `p_value`: Pearson's chi-squared test of equal distributions, which takes requests as independent."""
+
+    feature: str
+    psi: float
+    js: float
+    p_value: float
+    null_share: float
+    reference_null_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport:
+    """The drift of one version over the asking days of a window; `rows` are live answers, `errors` failures among them."""
+
+    service: str
+    version: int
+    window_from: str
+    window_to: str
+    rows: int
+    errors: int
+    figures: list[DriftFigure]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Challenger against champion on the same rows. Differences are challenger - champion, [low, high] the 95 % intervals
+    of a paired bootstrap by key."""
+
+    service: str
+    champion: int
+    challenger: int
+    rows: int
+    positives: int
+    average_precision: dict[str, float]
+    log_loss: dict[str, float]
+    passed: bool
+    reason: str
+
+    def as_facts(self) -> dict[str, Any]:
+        """JSON types."""
+        return asdict(self)
 
 
 psi = Statistic("psi")

@@ -89,3 +89,20 @@ class Rollout:
     requests: dict[str, int]
     guards: list[Guard] = field(default_factory=list)
     events: list[RolloutEvent] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a service answered with from event time `at` on, until the next generation."""
+
+    service: str
+    generation: int
+    at: str
+    champion: int | None
+    challenger: int | None
+    weight: float
+    salt: str
+    shadows: list[int]
+    rollout: str | None
+    by: str
+    reason: str

@@ -1,0 +1,81 @@
+"""The join of predictions with labels that arrive late."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from headrace.data.history import history
+from headrace.engines.context import Context
+from headrace.features.frames import DTYPES
+from headrace.features.labels import label_rows, label_stream
+from headrace.kernel.times import DAY
+from headrace.serving.reading import prediction_records
+from headrace.serving.types import PredictionRecord, ServiceSpec
+from headrace.statistics.metrics import average_precision, log_loss
+
+LIVE = ("champion", "canary")
+
+
+def labelled(ctx: Context, service: ServiceSpec, records: Sequence[PredictionRecord], *, known_at: int) -> pl.DataFrame:
+    """One row a record, in order: prediction_id, at (Int64 microseconds), version, role, entity, score, label (Int8),
+    mature: whether the label is known at event time `known_at`; label is 0 where it is not.
+    """
+    asking = _asking(service, records)
+    label = service.model.label
+    named = label_stream(label)
+    value, mature = label_rows(label, asking, {named: history(ctx, named)}, ctx.specs, known_at=known_at)
+    return pl.DataFrame(
+        {
+            "prediction_id": [r.id for r in records],
+            "at": [r.at for r in records],
+            "version": [r.version for r in records],
+            "role": [r.role for r in records],
+            "entity": [r.entity for r in records],
+            "score": [r.score for r in records],
+            "label": np.asarray(value, np.int8),
+            "mature": np.asarray(mature, bool),
+        },
+        schema={
+            "prediction_id": pl.String, "at": pl.Int64, "version": pl.Int64, "role": pl.String, "entity": pl.String,
+            "score": pl.Float64, "label": pl.Int8, "mature": pl.Boolean,
+        },
+    )  # fmt: skip
+
+
+def _asking(service: ServiceSpec, records: Sequence[PredictionRecord]) -> pl.DataFrame:
+    """The records' requests as asking rows."""
+    columns = {
+        field.name: pl.Series(field.name, [r.request.get(field.name) for r in records], _raw(DTYPES[field.type])).cast(
+            DTYPES[field.type]
+        )
+        for field in service.request
+    }
+    at = pl.Series("_at", [r.at for r in records], pl.Int64).cast(pl.Datetime("us", "UTC"))
+    return pl.DataFrame([*columns.values(), at, pl.Series("_own", [-1] * len(records), pl.Int64)])
+
+
+def _raw(dtype: pl.DataType) -> pl.DataType:
+    return pl.Int64() if isinstance(dtype, pl.Datetime) else dtype
+
+
+def cohorts(ctx: Context, service: ServiceSpec, *, start: int, end: int, known_at: int) -> pl.DataFrame:
+    """Live answers with start <= asking time < end by asking day and version: day (since 1970), version, predictions, coverage
+    (share with a mature label), positives, log_loss and average_precision of the mature ones (null without)."""
+    records = [
+        r for _, r in prediction_records(ctx, service.name) if r.role in LIVE and r.score is not None and start <= r.at < end
+    ]
+    frame = labelled(ctx, service, records, known_at=known_at).with_columns((pl.col("at") // DAY).alias("day"))
+    rows = []
+    for (day, version), group in frame.group_by(["day", "version"], maintain_order=True):
+        mature = group.filter(pl.col("mature"))
+        labels, scores = mature["label"].to_numpy(), mature["score"].to_numpy()
+        figures = (int(labels.sum()), log_loss(labels, scores), average_precision(labels, scores))
+        rows.append((day, version, group.height, mature.height / group.height, *figures))
+    schema = {
+        "day": pl.Int64, "version": pl.Int64, "predictions": pl.Int64, "coverage": pl.Float64, "positives": pl.Int64,
+        "log_loss": pl.Float64, "average_precision": pl.Float64,
+    }  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None).sort("day", "version")

@@ -40,7 +40,7 @@ def published(connection: Connection, system: str) -> dict[str, RouteTable]:
 def generations(connection: Connection, system: str) -> dict[str, int]:
     """Service to generation: the cheap question that a worker asks ten times a second."""
     rows = connection.execute(select(routes.c.service, routes.c.generation).where(routes.c.system == system))
-    return {service: generation for service, generation in rows}
+    return {row.service: row.generation for row in rows}
 
 
 def publish(connection: Connection, system: str, table: RouteTable) -> RouteTable:

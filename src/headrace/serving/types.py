@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from headrace.data.types import Field
 from headrace.training.types import ModelSpec
@@ -72,3 +73,16 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True, omit_defaul
     latency_us: int
     rollout: str | None
     generation: int
+
+
+@dataclass(slots=True)
+class CellCounts:
+    """Summed counters of one (version, role, asking day). Histograms are int64 as `statistics.histograms.bin_counts`
+    gives them (the last cell counts NaN), `features` and `score` on the edges of the version's reference (empty without
+    one), `latency` on `serving.counters.LATENCY_EDGES` (microseconds)."""
+
+    count: int = 0
+    errors: int = 0
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    score: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    latency: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))

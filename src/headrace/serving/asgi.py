@@ -1,0 +1,163 @@
+"""The prediction app: raw ASGI; predictions and health are answered here, everything else by the work process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from headrace.engines.context import Context
+from headrace.features.online import FeatureReader
+from headrace.features.types import FeatureSet
+from headrace.kernel.errors import HeadraceError, NotFound
+from headrace.kernel.identity import Permission, Principal, authorize
+from headrace.kernel.log import LOG
+from headrace.serving.counters import Counters
+from headrace.serving.doors import InputDoor, ServiceDoor, key_of
+from headrace.serving.http import ClientGone, WrongMethod, encode, read_body, reply, reply_error
+from headrace.serving.journal import Journal
+from headrace.serving.loading import Reference, load_reference, load_version
+from headrace.serving.prediction import Predictor
+from headrace.serving.prediction_log import PredictionLog
+from headrace.serving.proxy import Receive, Scope, Send, Upstream
+from headrace.serving.requests import RequestReader
+from headrace.serving.types import ServiceSpec
+from headrace.serving.watching import Loader, RouteWatch
+
+SETTLE_SECONDS = 1.0
+
+Headers = Mapping[bytes, bytes]
+Authenticate = Callable[[Headers], Principal]
+"""Who sends these headers (lower-case names); raises Unauthenticated or Denied. Called for every prediction: the one
+who gives it caches."""
+Door = Callable[[bytes, str | None], Awaitable[bytes]]
+
+
+class PredictionApp:
+    """The ASGI app of the serve process. `upstream` is the Unix socket of the work process; without one other paths are
+    unknown. Either the server's lifespan or `start` and `stop` begin and end its work."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        services: Sequence[ServiceSpec],
+        authenticate: Authenticate,
+        upstream: str | None,
+        *,
+        load: Loader = load_version,
+        worker: str = "serve",
+    ) -> None:
+        self.draining = False
+        self._authenticate = authenticate
+        self._upstream = None if upstream is None else Upstream(upstream)
+        self._services = {spec.name: spec for spec in services}
+        self._doors: dict[str, Door] = {}
+        self._journals: list[Journal] = []
+        self._predictors: dict[str, Predictor] = {}
+        for spec in services:
+            self._add(ctx, spec)
+        self._watch = RouteWatch(ctx, self._services, self._predictors, load, worker)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _add(self, ctx: Context, spec: ServiceSpec) -> None:
+        def reference_of(number: int) -> Reference | None:
+            live = self._predictors[spec.name].live if spec.name in self._predictors else None
+            loaded = None if live is None else live.versions.get(number)
+            return load_reference(ctx, spec, number) if loaded is None else loaded.reference
+
+        features: FeatureSet = spec.model.features
+        log = PredictionLog(ctx.events, ctx.namespace.predictions(spec.name))
+        counters = Counters(ctx.events, ctx.namespace.counters(spec.name), log.topic, features.columns, reference_of)
+        journal = Journal(log, counters)
+        reader = RequestReader(ctx.system, spec, ctx.specs, ctx.clock)
+        predictor = Predictor(spec.name, FeatureReader(ctx.online, ctx.namespace, features, ctx.specs), journal)
+        door = ServiceDoor(reader, predictor)
+        self._journals.append(journal)
+        self._predictors[spec.name] = predictor
+        self._doors[f"/services/{spec.name}/predict"] = door.predict
+        self._doors[f"/services/{spec.name}/predict/batch"] = door.predict_batch
+        self._doors.setdefault("/predict", InputDoor(reader, predictor, features.columns, ctx.clock).predict)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._lifespan(scope, receive, send)
+            return
+        path = scope["path"]
+        door = self._doors.get(path)
+        try:
+            if door is not None and scope["method"] == "POST":
+                headers = dict(scope["headers"])
+                authorize(self._authenticate(headers), Permission.PREDICT)
+                await reply(send, 200, await door(await read_body(receive, headers), key_of(headers)))
+            else:
+                await self._other(path, scope, receive, send)
+        except HeadraceError as error:
+            if error.status >= 500:
+                LOG.error("request failed", path=path, code=error.code, error=error.message)
+            await reply_error(send, error)
+        except ClientGone:
+            return
+
+    async def _other(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if path == "/health/live":
+            await reply(send, 200, b'{"live":true}')
+        elif path == "/health/ready":
+            good = self.ready
+            body = encode({"ready": good, "draining": self.draining})
+            await reply(send, 200 if good else 503, body)
+        elif path in self._doors:
+            raise WrongMethod(f"{scope['method']} {path} is not allowed; allowed: POST", hint="send a POST with a JSON body")
+        elif path == "/predict":
+            raise NotFound.of("service", "default", self._services)
+        elif path.startswith("/services/"):
+            name = path.split("/")[2]
+            if name not in self._services:
+                raise NotFound.of("service", name, self._services)
+            known = f"/services/{name}/predict, /services/{name}/predict/batch"
+            raise NotFound(f"there is no `{path}`; known: {known}", hint="use one of them")
+        elif self._upstream is not None:
+            await self._upstream.forward(scope, receive, send)
+        else:
+            raise NotFound.of("path", path, self._doors)
+
+    @property
+    def ready(self) -> bool:
+        """False while draining, before the route tables are read, or while a released service has no model loaded."""
+        return not self.draining and self._watch.ready
+
+    async def start(self) -> None:
+        """Begin following the routes and settling the journals; returns after the first poll."""
+        self._watch.poll()
+        self._tasks = [asyncio.ensure_future(self._watch.run()), asyncio.ensure_future(self._settle())]
+        gc.freeze()
+
+    async def stop(self) -> None:
+        """End after the last request: finish the shadows, make everything durable."""
+        self.draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for predictor in self._predictors.values():
+            while predictor.shadows.waiting:
+                predictor.shadows.work()
+                await asyncio.sleep(0)
+        for journal in self._journals:
+            await journal.settle()
+        if self._upstream is not None:
+            self._upstream.close()
+
+    async def _settle(self) -> None:
+        while True:
+            await asyncio.sleep(SETTLE_SECONDS)
+            for journal in self._journals:
+                await journal.settle()
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            return
+        phases: dict[Any, Callable[[], Awaitable[None]]] = {"lifespan.startup": self.start, "lifespan.shutdown": self.stop}
+        for _ in phases:
+            phase = (await receive())["type"]
+            await phases[phase]()
+            await send({"type": f"{phase}.complete"})

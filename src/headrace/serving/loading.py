@@ -1,0 +1,128 @@
+"""Loading a registered version into the serving process: verified, warmed on its golden rows, then eligible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from headrace.engines.context import Context
+from headrace.kernel.errors import CheckFailed, InvalidInput
+from headrace.registry.versions import version
+from headrace.serving.runtimes import Runtime, load_runtime
+from headrace.serving.types import ServiceSpec
+
+TOLERANCE = 1e-6
+"""Golden scores were computed by the same artifact, perhaps on another processor."""
+PROBES = (2, 3, 5, 8, 16, 32)
+
+Scored = tuple[float | None, str | None]
+"""A score in [0, 1], or why there is none."""
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """A reference histogram as the registry stores it."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """The registry's reference of a version: the training rows, by feature, and their scores."""
+
+    features: dict[str, Histogram]
+    score: Histogram | None = None
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """Real rows in the version's feature order (null is NaN) and the scores of the compiled artifact."""
+
+    rows: list[list[float | None]]
+    scores: list[float | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedVersion:
+    """A version ready to serve. `columns` are the places of its features in the service's feature row, None when they
+    are the same. `independent`: scoring rows together gives each the bits that it gets alone."""
+
+    number: int
+    runtime: Runtime
+    columns: np.ndarray | None = None
+    reference: Reference | None = None
+    independent: bool = False
+
+    def score(self, rows: list[np.ndarray]) -> list[Scored]:
+        """The scores of feature rows of the service; together in one call only where that changes no bit."""
+        if len(rows) == 1:
+            return self._score(rows[0].reshape(1, -1))
+        if self.independent:
+            together = self._score(np.array(rows))
+            if all(error is None for _, error in together):
+                return together
+        return [self._score(row.reshape(1, -1))[0] for row in rows]
+
+    def _score(self, matrix: np.ndarray) -> list[Scored]:
+        chosen = matrix if self.columns is None else matrix[:, self.columns]
+        try:
+            scores = self.runtime.score(chosen).tolist()
+        except Exception as error:  # noqa: BLE001 - a model is foreign code; the failure is logged and answered
+            return [(None, f"{type(error).__name__}: {error}"[:500])] * len(matrix)
+        return [(s, None) if 0.0 <= s <= 1.0 else (None, f"the score {s} is outside [0, 1]") for s in scores]
+
+
+def check_golden(number: int, runtime: Runtime, golden: Golden) -> bool:
+    """Score the golden rows, together and one by one, which also warms the model. CheckFailed when a score differs
+    from the registered one; returns whether rows scored together get the bits that they get alone."""
+    rows = np.array([[np.nan if v is None else v for v in row] for row in golden.rows], dtype=np.float64)
+    expected = np.array([np.nan if s is None else s for s in golden.scores], dtype=np.float64)
+    if not len(rows):
+        raise InvalidInput(f"version {number} has no golden rows", hint="register it again")
+    alone = np.concatenate([runtime.score(rows[i : i + 1]) for i in range(len(rows))])
+    wrong = np.flatnonzero(~np.isclose(alone, expected, rtol=0.0, atol=TOLERANCE, equal_nan=True))
+    if wrong.size:
+        at = int(wrong[0])
+        raise CheckFailed(
+            f"version {number} gives {alone[at]!r} for golden row {at}, registered was {expected[at]!r}",
+            hint="the artifact or the runtime has changed; register the model again",
+        )
+    return all(
+        np.array_equal(runtime.score(rows[start : start + size]), alone[start : start + size], equal_nan=True)
+        for size in PROBES
+        for start in range(0, len(rows) - size + 1, size)
+    )
+
+
+def load_version(ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
+    """Read version `number` of the service's model from the registry, verify and warm it.
+
+    Raises InvalidInput when its features are not those declared today: their state is not kept.
+    """
+    facts = version(ctx, spec.model.name, number)
+    runtime = load_runtime(facts.engine, ctx.blobs.get(ctx.system, facts.artifact))
+    golden = msgspec.json.decode(ctx.blobs.get(ctx.system, facts.golden), type=Golden)
+    independent = check_golden(number, runtime, golden)
+    columns = _columns(spec, number, facts.features, facts.definition_hashes)
+    return LoadedVersion(number, runtime, columns, load_reference(ctx, spec, number), independent)
+
+
+def load_reference(ctx: Context, spec: ServiceSpec, number: int) -> Reference:
+    """The reference histograms of a registered version."""
+    digest = version(ctx, spec.model.name, number).reference
+    return msgspec.json.decode(ctx.blobs.get(ctx.system, digest), type=Reference)
+
+
+def _columns(spec: ServiceSpec, number: int, features: Sequence[str], hashes: Mapping[str, str]) -> np.ndarray | None:
+    declared = spec.model.features
+    changed = [name for name, digest in hashes.items() if declared.definition_hashes.get(name) != digest]
+    changed += [name for name in features if name not in declared.columns]
+    if changed:
+        raise InvalidInput(
+            f"version {number} of model `{spec.model.name}` was trained on another definition of `{changed[0]}`",
+            hint="restore the definition, or train and register a version with today's",
+        )
+    if tuple(features) == declared.columns:
+        return None
+    return np.array([declared.columns.index(name) for name in features])

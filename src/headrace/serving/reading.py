@@ -1,0 +1,120 @@
+"""Reading what serving has written: the prediction log, as records and as a frame, and the counters, summed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from headrace.engines.context import Context
+from headrace.kernel.times import DAY
+from headrace.serving.types import CellCounts, PredictionRecord, ServiceSpec
+
+CHUNK = 16_384
+_decoder = msgspec.msgpack.Decoder(PredictionRecord)
+
+
+def prediction_records(ctx: Context, service: str, start_offset: int = 0) -> Iterator[tuple[int, PredictionRecord]]:
+    """(offset, record) from `start_offset` to the end of the log as it is now, in log order."""
+    topic = ctx.namespace.predictions(service)
+    offset, end = start_offset, ctx.events.end(topic, 0)
+    while offset < end:
+        records = ctx.events.read(topic, 0, offset, max_records=min(CHUNK, end - offset))
+        if not len(records):
+            return
+        for place, value in enumerate(records.values, records.first):
+            yield place, _decoder.decode(value)
+        offset = records.next
+
+
+def predictions_frame(ctx: Context, service: str, start_offset: int = 0) -> pl.DataFrame:
+    """The log as INTERFACE.md exports it: `prediction_id, at, version, role, read_position, entity_key, score`, then the
+    model's features as Float64.
+
+    `read_position` is JSON, {view: {stream: last applied offset}}; `score` is null where the model failed.
+    """
+    spec = ctx.specs.get(ServiceSpec, service)
+    columns = spec.model.features.columns
+    encode = msgspec.json.Encoder(order="deterministic").encode
+    rows: list[tuple[Any, ...]] = []
+    features: list[list[float]] = []
+    nothing = [float("nan")] * len(columns)
+    for _, record in prediction_records(ctx, service, start_offset):
+        rows.append((
+            record.id, record.at, record.version, record.role, encode(record.positions).decode(), record.entity, record.score,
+        ))  # fmt: skip
+        features.append(record.features or nothing)
+    schema = {
+        "prediction_id": pl.String, "at": pl.Int64, "version": pl.Int64, "role": pl.String, "read_position": pl.String,
+        "entity_key": pl.String, "score": pl.Float64,
+    }  # fmt: skip
+    frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("at").cast(pl.Datetime("us", "UTC")))
+    matrix = np.array(features, dtype=np.float64).reshape(len(rows), len(columns))
+    values = [pl.Series(name, matrix[:, i]).fill_nan(None) for i, name in enumerate(columns)]
+    return frame.with_columns(values)
+
+
+def export(ctx: Context, service: str, path: Path) -> int:
+    """Write `predictions_frame` as Parquet and return the number of rows."""
+    frame = predictions_frame(ctx, service)
+    frame.write_parquet(path)
+    return len(frame)
+
+
+class _Cell(msgspec.Struct):
+    version: int
+    role: str
+    day: int
+    count: int
+    errors: int
+    features: dict[str, list[int]]
+    score: list[int]
+    latency: list[int]
+
+
+class _Counters(msgspec.Struct):
+    format: int
+    cells: list[_Cell]
+    dropped: int = 0
+
+
+_counters = msgspec.json.Decoder(_Counters)
+
+
+def read_cells(ctx: Context, service: str, from_day: int, to_day: int) -> dict[tuple[int, str, int], CellCounts]:
+    """(version, role, day) -> the summed counters of the asking days `from_day` <= day < `to_day`; a day is the number
+    of days since 1970-01-01 (`at // DAY`)."""
+    topic = ctx.namespace.counters(service)
+    offset, end = 0, ctx.events.end(topic, 0)
+    found: dict[tuple[int, str, int], CellCounts] = {}
+    while offset < end:
+        records = ctx.events.read(topic, 0, offset, max_records=CHUNK)
+        for value in records.values:
+            for cell in _counters.decode(value).cells:
+                if from_day <= cell.day < to_day:
+                    _add(found.setdefault((cell.version, cell.role, cell.day), CellCounts()), cell)
+        offset = records.next
+    return found
+
+
+def _add(total: CellCounts, cell: _Cell) -> None:
+    total.count += cell.count
+    total.errors += cell.errors
+    for name, counts in cell.features.items():
+        total.features[name] = _sum(total.features.get(name), counts)
+    total.score = _sum(total.score, cell.score)
+    total.latency = _sum(total.latency, cell.latency)
+
+
+def _sum(before: np.ndarray | None, counts: list[int]) -> np.ndarray:
+    more = np.array(counts, dtype=np.int64)
+    return more if before is None or not len(before) else before + more
+
+
+def asking_day(at: int) -> int:
+    """The asking day of a time: days since 1970-01-01."""
+    return at // DAY

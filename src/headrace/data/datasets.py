@@ -22,11 +22,11 @@ ROW = "_row"
 
 def frame_hash(frame: pl.DataFrame) -> str:
     """SHA-256 of names, types and values in order, hex: for each column its header, the null mask when there are nulls,
-    then little-endian values (times as microseconds, booleans as bytes) or the lengths and the UTF-8 of its texts."""
+    then little-endian values (times as integers, booleans as bytes, one NaN) or the lengths and the UTF-8 of its texts."""
     digest = hashlib.sha256()
     for column in frame:
         nulls = column.is_null()
-        header = [column.name, str(column.dtype), len(column), int(nulls.sum())]
+        header = [column.name, _type_name(column.dtype), len(column), int(nulls.sum())]
         digest.update(msgspec.json.encode(header))
         if nulls.any():
             digest.update(np.packbits(nulls.to_numpy()).tobytes())
@@ -36,8 +36,17 @@ def frame_hash(frame: pl.DataFrame) -> str:
             digest.update("".join(present.to_list()).encode())
         else:
             values = present.to_physical().to_numpy()
+            if column.dtype.is_float():
+                values = np.where(np.isnan(values), values.dtype.type(np.nan), values)
             digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes())
     return digest.hexdigest()
+
+
+def _type_name(dtype: pl.DataType) -> str:
+    """Spelt here, so that the hash does not change with the library's own spelling."""
+    if isinstance(dtype, pl.Datetime):
+        return f"Datetime[{dtype.time_unit}, {dtype.time_zone}]"
+    return type(dtype).__name__
 
 
 def _table(ctx: Context, name: str) -> str:

@@ -49,6 +49,12 @@ class LakeConformance:
         lake.append(TABLE, _frame().clear(), application="a", version=7)
         assert (lake.committed(TABLE, "a"), lake.read(TABLE).height) == (7, 1)
 
+    def test_columns_may_be_added_and_left_out(self, lake: Lake) -> None:
+        lake.append(TABLE, _frame(1).select("number"), application="a", version=1)
+        lake.append(TABLE, _frame(6).select("number", "who"), application="a", version=2)
+        lake.append(TABLE, _frame(9).select("who"), application="a", version=3)
+        assert lake.read(TABLE).sort("number").rows() == [(None, "é9"), (1, None), (6, "é6")]
+
     def test_old_versions_stay_readable(self, lake: Lake) -> None:
         first = lake.overwrite(TABLE, _frame(1, 2))
         second = lake.overwrite(TABLE, _frame(3).select("number"))

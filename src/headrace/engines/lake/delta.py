@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import TableNotFoundError
+from polars.exceptions import PolarsError
 
-from headrace.kernel.errors import InvalidInput, NotFound
+from headrace.kernel.errors import CheckFailed, InvalidInput, NotFound
 
 
 class DeltaLake:
@@ -29,7 +31,21 @@ class DeltaLake:
             raise NotFound.of("table", table, known)
         if version is not None and not 0 <= version <= newest:
             raise NotFound(f"table `{table}` has no version {version}; it has 0 to {newest}", hint="use one of them")
-        return DeltaTable(self._path(table), version=version)
+        opened = DeltaTable(self._path(table), version=version)
+        self._check_files(table, opened)
+        return opened
+
+    def _check_files(self, table: str, opened: DeltaTable) -> None:
+        """CheckFailed for a lost or cut file: Polars 2.1 panics on one that is shorter than the table says."""
+        files = pl.DataFrame(opened.get_add_actions(flatten=True)).select("path", "size_bytes")
+        for name, size in files.iter_rows():
+            path = self._root / table / unquote(name)
+            found = path.stat().st_size if path.exists() else None
+            if found != size:
+                raise CheckFailed(
+                    f"`{path}` has {'no' if found is None else found} bytes, table `{table}` says {size}",
+                    hint="restore the data folder from a backup: `headrace restore`",
+                )
 
     def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int) -> int:
         path = self._path(table)
@@ -44,7 +60,7 @@ class DeltaLake:
                 return opened.version()
             target = opened
         once = CommitProperties(app_transactions=[Transaction(application, version)])
-        write_deltalake(target, frame, mode="append", commit_properties=once)
+        write_deltalake(target, frame, mode="append", schema_mode="merge", commit_properties=once)
         return self.version(table)
 
     def overwrite(self, table: str, frame: pl.DataFrame) -> int:
@@ -61,7 +77,11 @@ class DeltaLake:
                 if column not in known:
                     raise NotFound.of("column", column, known)
             lazy = lazy.select(columns)
-        return lazy.collect()
+        try:
+            return lazy.collect()
+        except (PolarsError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckFailed(f"table `{table}` is damaged: {reason}", hint="`headrace restore` from a backup") from error
 
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
         return pl.scan_delta(self._open(table, version))

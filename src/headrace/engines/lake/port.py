@@ -12,7 +12,8 @@ class Lake(Protocol):
 
     def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int) -> int:
         """Commit `frame` unless (application, version' >= version) is already committed; return the table version.
-        The caller holds the table's lease (one writer per table)."""
+        New columns are added, null in older rows; absent ones are null. The caller holds the table's lease
+        (one writer per table)."""
         ...
 
     def overwrite(self, table: str, frame: pl.DataFrame) -> int:

@@ -127,3 +127,16 @@ def doctor(file: str | None, data: str | None, port: int, as_json: bool) -> int:
     diagnosis = diagnose(load_settings({"data": data}), file, port)
     show_diagnosis(diagnosis, as_json=as_json)
     return 0 if diagnosis.ok else 1
+
+
+@_command("restore")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--data", metavar="DIR", help="The data folder to make, new or empty [./.headrace].")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def restore(source: Path, data: str | None, as_json: bool) -> None:
+    """Make a data folder from the backup SOURCE: all of it, verified, or nothing."""
+    from headrace.app.output import show
+    from headrace.governance.backup import restore as restore_backup
+    from headrace.kernel.settings import load_settings
+
+    show(restore_backup(source, load_settings({"data": data}).data), as_json=as_json)

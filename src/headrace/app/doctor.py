@@ -19,6 +19,7 @@ from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.settings import Settings
 from headrace.kernel.times import format_time
+from headrace.ledger.checkpoint import key_path, load_key
 from headrace.system.checking import check
 
 LEAST_FREE_BYTES = 1 << 30
@@ -51,6 +52,7 @@ def diagnose(settings: Settings, file: str | None, port: int) -> Diagnosis:
         lambda: _urls(settings),
         lambda: _data_folder(settings),
         lambda: _disk(settings.data),
+        lambda: _signing_key(settings),
         lambda: _port(port),
         lambda: _systems(settings, file),
         lambda: _server(settings),
@@ -164,6 +166,21 @@ def _disk(data: Path) -> Iterator[Finding]:
     yield Finding(
         "disk", good, shown, "" if good else "less than 1 GiB is free", "" if good else f"du -xh {place} | sort -h | tail"
     )
+
+
+def _signing_key(settings: Settings) -> Iterator[Finding]:
+    path = key_path(settings)
+    try:
+        key = load_key(settings, create=False)
+    except HeadraceError as error:
+        yield Finding("signing key", False, f"`{path}`", error.message, error.hint)
+        return
+    if key is None:
+        yield Finding("signing key", True, "none yet; the first record makes it")
+        return
+    closed = not path.stat().st_mode & 0o077
+    cause, command = ("", "") if closed else (f"others can read `{path}`", f"chmod 600 {path}")
+    yield Finding("signing key", closed, f"`{path}`", cause, command)
 
 
 def _port(port: int) -> Iterator[Finding]:

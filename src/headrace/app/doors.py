@@ -1,4 +1,4 @@
-"""Doors beside the operation table: the clock, health and API documents. Each asks for a permission like an operation."""
+"""Doors beside the operation table: the clock, events, health, figures. Each asks for a permission like an operation."""
 
 from __future__ import annotations
 
@@ -13,23 +13,11 @@ from starlette.responses import Response
 from headrace.app.encoding import encode
 from headrace.app.events_body import events_of
 from headrace.app.metrics import render_metrics
-from headrace.app.routes import PUBLIC, Routes
-from headrace.app.work import Work
+from headrace.app.routes import PUBLIC, Door
 from headrace.data.appending import append_raw
 from headrace.data.types import StreamSpec
 from headrace.kernel.identity import Permission
 from headrace.kernel.times import format_time, parse_time
-
-
-def add_doors(routes: Routes, work: Work) -> None:
-    """Register every door of the work process that is neither an operation nor a page."""
-    routes.add("GET", "/api/v1/clock", _get_clock, Permission.READ, summary="The event clock of the system.")
-    routes.add("POST", "/api/v1/clock", _set_clock, Permission.CLOCK, summary="Advance a virtual clock.")
-    routes.add("POST", "/streams/{name}/events", _append, Permission.WRITE_EVENTS, summary="Append events to a stream.")
-    routes.add("GET", "/health/live", _live, PUBLIC, include_in_schema=False)
-    routes.add("GET", "/health/ready", _ready(work), PUBLIC, include_in_schema=False)
-    routes.add("GET", "/metrics", _metrics(work), Permission.READ, summary="Figures for Prometheus.")
-    routes.add("GET", "/openapi.json", _openapi(routes), Permission.READ, include_in_schema=False)
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -60,25 +48,29 @@ def _live() -> Response:
     return _json({"live": True})
 
 
-def _ready(work: Work) -> Any:
-    def ready() -> Response:
-        problems = work.problems()
-        good = not problems and not work.draining
-        return _json({"ready": good, "draining": work.draining, "problems": problems}, 200 if good else 503)
-
-    return ready
+def _ready(request: Request) -> Response:
+    work = request.state.work
+    problems = work.problems()
+    good = not problems and not work.draining
+    return _json({"ready": good, "draining": work.draining, "problems": problems}, 200 if good else 503)
 
 
-def _metrics(work: Work) -> Any:
-    def metrics(request: Request) -> Response:
-        content, media_type = render_metrics(request.state.ctx, sorted(work.problems()))
-        return Response(content, media_type=media_type)
-
-    return metrics
+def _metrics(request: Request) -> Response:
+    content, media_type = render_metrics(request.state.ctx, sorted(request.state.work.problems()))
+    return Response(content, media_type=media_type)
 
 
-def _openapi(routes: Routes) -> Any:
-    def openapi() -> Response:
-        return Response(msgspec.json.encode(routes.app.openapi()), media_type="application/json")
+def _openapi(request: Request) -> Response:
+    return Response(msgspec.json.encode(request.app.openapi()), media_type="application/json")
 
-    return openapi
+
+_UNLISTED = {"include_in_schema": False}
+DOORS = (
+    Door("GET", "/api/v1/clock", Permission.READ, _get_clock, {"summary": "The event clock of the system."}),
+    Door("POST", "/api/v1/clock", Permission.CLOCK, _set_clock, {"summary": "Advance a virtual clock."}),
+    Door("POST", "/streams/{name}/events", Permission.WRITE_EVENTS, _append, {"summary": "Append events to a stream."}),
+    Door("GET", "/metrics", Permission.READ, _metrics, {"summary": "Figures for Prometheus."}),
+    Door("GET", "/openapi.json", Permission.READ, _openapi, _UNLISTED),
+    Door("GET", "/health/live", PUBLIC, _live, _UNLISTED),
+    Door("GET", "/health/ready", PUBLIC, _ready, _UNLISTED),
+)

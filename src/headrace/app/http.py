@@ -16,14 +16,15 @@ from starlette.responses import Response
 import headrace
 from headrace.app.arguments import Parameter, parameters
 from headrace.app.boundary import Boundary, add_error_handlers
-from headrace.app.doors import add_doors
+from headrace.app.doors import DOORS
 from headrace.app.encoding import encode
 from headrace.app.invoke import invoke
 from headrace.app.operations import OPERATIONS
-from headrace.app.pages.views import add_pages
+from headrace.app.pages.views import PAGES
 from headrace.app.principals import Callers
-from headrace.app.routes import Routes
+from headrace.app.routes import Door, Routes
 from headrace.app.work import Work
+from headrace.kernel.errors import InvalidInput
 from headrace.kernel.operation import Operation
 
 _TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "list": list[str], "object": dict[str, Any]}
@@ -32,14 +33,16 @@ _TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, 
 def control_plane(work: Work, *, keys_required: bool) -> tuple[Boundary, Routes]:
     """The ASGI app of the work process, and its routes."""
     app = FastAPI(title="headrace", version=headrace.__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    routes = Routes(app, work.ctx, Callers(work.ctx, keys_required=keys_required))
+    routes = Routes(app, work, Callers(work.ctx, keys_required=keys_required))
     add_error_handlers(app)
-    for operation in OPERATIONS.values():
-        if operation.http is not None:
-            add_operation(routes, operation)
-    add_doors(routes, work)
-    add_pages(routes, work)
+    for door in doors():
+        routes.add(door)
     return Boundary(app), routes
+
+
+def doors() -> list[Door]:
+    """Every door of the work process: operations, then those beside the table, then pages."""
+    return [*(door_of(operation) for operation in OPERATIONS.values() if operation.http is not None), *DOORS, *PAGES]
 
 
 def split_route(operation: Operation) -> tuple[str, str]:
@@ -48,8 +51,8 @@ def split_route(operation: Operation) -> tuple[str, str]:
     return method, "/api/v1" + path
 
 
-def add_operation(routes: Routes, operation: Operation) -> None:
-    """Register the route of an operation: braces in the path, the query of a GET, else fields of a JSON body.
+def door_of(operation: Operation) -> Door:
+    """The route of an operation: braces in the path, the query of a GET, else fields of a JSON body.
 
     Files of the caller ("path") are no argument here: the server opens no path that a client names.
     """
@@ -69,13 +72,17 @@ def add_operation(routes: Routes, operation: Operation) -> None:
     body = [p for p in shown if p.name not in in_path] if method != "GET" else []
     if body:
         signature.append(_body(operation, body))
-    endpoint = _endpoint(operation)
+    in_query = {p.public for p in shown if p.name not in in_path} if method == "GET" else set()
+    endpoint = _endpoint(operation, in_query)
     endpoint.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
-    routes.add(
-        method, path, endpoint, operation.permission,
-        name=operation.name, summary=operation.summary, operation_id=operation.name, tags=[operation.name.partition(".")[0]],
-        description=inspect.cleandoc(operation.function.__doc__ or ""),
-    )  # fmt: skip
+    options = {
+        "name": operation.name,
+        "summary": operation.summary,
+        "operation_id": operation.name,
+        "tags": [operation.name.partition(".")[0]],
+        "description": inspect.cleandoc(operation.function.__doc__ or ""),
+    }
+    return Door(method, path, operation.permission, endpoint, options)
 
 
 def _type(parameter: Parameter) -> Any:
@@ -99,8 +106,12 @@ def _body(operation: Operation, fields: list[Parameter]) -> inspect.Parameter:
     return inspect.Parameter("body", inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _endpoint(operation: Operation) -> Callable[..., Response]:
+def _endpoint(operation: Operation, in_query: set[str]) -> Callable[..., Response]:
     def endpoint(*, request: Request, body: BaseModel | None = None, **arguments: Any) -> Response:
+        extra = sorted(set(request.query_params) - in_query)
+        if extra:
+            known = ", ".join(f"`{name}`" for name in sorted(in_query)) or "none"
+            raise InvalidInput(f"no query argument is called `{extra[0]}`; known: {known}", hint="mend it", field=extra[0])
         given = arguments if body is None else {**arguments, **body.model_dump(exclude_unset=True)}
         key = request.headers.get("idempotency-key")
         result = invoke(request.state.ctx, operation, given, idempotency_key=key)

@@ -55,11 +55,13 @@ def initialise(name: str, source: Path, folder: Path, roles: Roles) -> Initialis
     stream = singular(camel_case(source.name.partition(".")[0]))
     text = draft(name, inferred, stream=stream, source=source.name)
     folder.mkdir(parents=True, exist_ok=True)
+    following = _next(target, source, snake_case(stream))
     reports = _write_reports(folder / f"{name}_reports.ndjson", frame, inferred)
     target.write_text(text)
     return Initialised(
         str(target), name, inferred.rows, snake_case(stream), inferred.id, inferred.key, inferred.time, inferred.label,
-        None if reports is None else str(reports), inferred.left_out, _next(target, source, snake_case(stream), inferred, reports),
+        None if reports is None else str(reports), inferred.left_out,
+        following + ([f"headrace ingest {snake_case(report_class(inferred))} {reports}"] if reports else []),
     )  # fmt: skip
 
 
@@ -73,8 +75,5 @@ def _write_reports(path: Path, frame: pl.DataFrame, inferred: Inferred) -> Path 
     return path
 
 
-def _next(target: Path, source: Path, stream: str, inferred: Inferred, reports: Path | None) -> list[str]:
-    commands = [f"headrace check {target}", f"headrace run {target} &", f"headrace ingest {stream} {source}"]
-    if reports is not None:
-        commands.append(f"headrace ingest {snake_case(report_class(inferred))} {reports}")
-    return commands
+def _next(target: Path, source: Path, stream: str) -> list[str]:
+    return [f"headrace check {target}", f"headrace run {target} &", f"headrace ingest {stream} {source}"]

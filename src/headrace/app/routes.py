@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastapi import FastAPI
@@ -11,36 +12,50 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.app.principals import Callers
-from headrace.engines.context import Context
+from headrace.app.work import Work
 from headrace.kernel.identity import Permission, authorize
 from headrace.kernel.log import request_id
 
 PUBLIC: Literal["public"] = "public"
-Door = Permission | Literal["public"]
+Asks = Permission | Literal["public"]
+"""What a door asks for: a permission, or nothing (health)."""
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A way in: `path` has parameters in braces. `endpoint` finds the caller's Context in `request.state.ctx`, the work
+    process in `request.state.work`; `options` are those of FastAPI's `add_api_route`."""
+
+    method: str
+    path: str
+    asks: Asks
+    endpoint: Callable[..., Any]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
 class Routes:
-    """The routes of one app; `doors` is (method, path) -> permission, as the permission test walks them."""
+    """The routes of one app; `doors` is (method, path) -> what it asks for."""
 
-    def __init__(self, app: FastAPI, ctx: Context, callers: Callers) -> None:
+    def __init__(self, app: FastAPI, work: Work, callers: Callers) -> None:
         self.app = app
-        self.ctx = ctx
+        self.work = work
         self.callers = callers
-        self.doors: dict[tuple[str, str], Door] = {}
+        self.doors: dict[tuple[str, str], Asks] = {}
 
-    def add(self, method: str, path: str, endpoint: Callable[..., Any], permission: Door, **options: Any) -> None:
-        """Register `endpoint`. `request.state.ctx` is the Context acting for the caller. ValueError without a permission."""
-        if not isinstance(permission, Permission) and permission != PUBLIC:
-            raise ValueError(f"route {method} {path} declares no permission")
-        if (method, path) in self.doors:
-            raise ValueError(f"route {method} {path} is registered twice")
-        self.doors[method, path] = permission
+    def add(self, door: Door) -> None:
+        """Register the door. ValueError for one that declares no permission, or that is there already."""
+        if not isinstance(door.asks, Permission) and door.asks != PUBLIC:
+            raise ValueError(f"route {door.method} {door.path} declares no permission")
+        if (door.method, door.path) in self.doors:
+            raise ValueError(f"route {door.method} {door.path} is registered twice")
+        self.doors[door.method, door.path] = door.asks
         self.app.router.add_api_route(
-            path, endpoint, methods=[method], route_class_override=self._guarded(permission), response_class=Response, **options
-        )
+            door.path, door.endpoint, methods=[door.method], response_class=Response,
+            route_class_override=self._guarded(door.asks), **door.options,
+        )  # fmt: skip
 
-    def _guarded(self, permission: Door) -> type[APIRoute]:
+    def _guarded(self, asks: Asks) -> type[APIRoute]:
         routes = self
 
         class GuardedRoute(APIRoute):
@@ -48,8 +63,10 @@ class Routes:
                 handler = super().get_route_handler()
 
                 async def guarded(request: Request) -> Response:
-                    if isinstance(permission, Permission):
-                        routes.admit(request, permission)
+                    request.state.work = routes.work
+                    request.state.routes = routes
+                    if isinstance(asks, Permission):
+                        routes.admit(request, asks)
                     return await handler(request)
 
                 return guarded
@@ -60,4 +77,4 @@ class Routes:
         """Authenticate and authorize; the caller's Context goes to `request.state.ctx`."""
         principal = self.callers.principal(request.headers, request.method)
         authorize(principal, permission)
-        request.state.ctx = self.ctx.acting(principal, request_id.get())
+        request.state.ctx = self.work.ctx.acting(principal, request_id.get())

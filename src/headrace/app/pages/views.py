@@ -9,9 +9,8 @@ from starlette.responses import Response
 
 from headrace.app.encoding import plain
 from headrace.app.pages.rendering import page
-from headrace.app.routes import Routes
+from headrace.app.routes import Door
 from headrace.app.status import rollout_of, status
-from headrace.app.work import Work
 from headrace.kernel.identity import Permission
 from headrace.registry.versions import version, versions
 from headrace.serving.types import ServiceSpec
@@ -21,22 +20,9 @@ from headrace.training.runs import runs
 IDENTITY = ("content_hash", "artifact", "golden", "reference", "signature")
 
 
-def add_pages(routes: Routes, work: Work) -> None:
-    """Register every page."""
-    options = {"include_in_schema": False}
-    routes.add("GET", "/", _status(work), Permission.READ, **options)
-    routes.add("GET", "/runs/{run_id}", _run, Permission.READ, **options)
-    routes.add("GET", "/models/{name}/{number}", _model, Permission.READ, **options)
-    routes.add("GET", "/rollouts/{rollout_id}", _rollout, Permission.READ, **options)
-    routes.add("GET", "/docs", _docs(routes), Permission.READ, **options)
-
-
-def _status(work: Work) -> Any:
-    def show(request: Request) -> Response:
-        ctx = request.state.ctx
-        return page("status.html", system=ctx.system, status=status(ctx), problems=work.problems())
-
-    return show
+def _status(request: Request) -> Response:
+    ctx = request.state.ctx
+    return page("status.html", system=ctx.system, status=status(ctx), problems=request.state.work.problems())
 
 
 def _run(request: Request, run_id: str) -> Response:
@@ -62,22 +48,31 @@ def _rollout(request: Request, rollout_id: str) -> Response:
     return page("rollout.html", system=ctx.system, rollout=rollout, model=model)
 
 
-def _docs(routes: Routes) -> Any:
-    def show(request: Request) -> Response:
-        schema = routes.app.openapi()
-        groups: dict[str, list[dict[str, Any]]] = {}
-        for path, methods in schema["paths"].items():
-            for method, described in methods.items():
-                group = (described.get("tags") or ["doors"])[0]
-                takes = [p["name"] for p in described.get("parameters", [])] + _body_fields(schema, described)
-                door = {"method": method.upper(), "path": path, "summary": described.get("summary", ""), "takes": takes}
-                groups.setdefault(group, []).append({**door, "permission": routes.doors[method.upper(), path]})
-        return page("docs.html", system=request.state.ctx.system, groups=dict(sorted(groups.items())))
-
-    return show
+def _docs(request: Request) -> Response:
+    schema = request.app.openapi()
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path, methods in schema["paths"].items():
+        for method, described in methods.items():
+            group = (described.get("tags") or ["doors"])[0]
+            takes = [p["name"] for p in described.get("parameters", [])] + _body_fields(schema, described)
+            door = {"method": method.upper(), "path": path, "summary": described.get("summary", ""), "takes": takes}
+            groups.setdefault(group, []).append({**door, "permission": request.state.routes.doors[method.upper(), path]})
+    return page("docs.html", system=request.state.ctx.system, groups=dict(sorted(groups.items())))
 
 
 def _body_fields(schema: dict[str, Any], described: dict[str, Any]) -> list[str]:
     content = described.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     references = [part["$ref"] for part in (content, *content.get("anyOf", [])) if "$ref" in part]
     return [field for ref in references for field in schema["components"]["schemas"][ref.rpartition("/")[2]]["properties"]]
+
+
+PAGES = tuple(
+    Door("GET", path, Permission.READ, endpoint, {"include_in_schema": False})
+    for path, endpoint in (
+        ("/", _status),
+        ("/runs/{run_id}", _run),
+        ("/models/{name}/{number}", _model),
+        ("/rollouts/{rollout_id}", _rollout),
+        ("/docs", _docs),
+    )
+)

@@ -52,6 +52,7 @@ class MerkleLog:
         self._range = CompactRange.load(size, lambda level, index: tiles.node(size, level, index))
         self._bundle = tiles.entries(size // WIDTH, size % WIDTH) if size % WIDTH else []
         self._edges: list[list[bytes]] = []
+        self._changed: set[int] = set()
         self._completed: list[tuple[int | str, int]] = []
         level, hashes = 0, size
         while hashes:
@@ -100,7 +101,7 @@ class MerkleLog:
         return self._range.root()
 
     def append(self, entries: Sequence[bytes]) -> None:
-        """Write the entries and every tile that they change. Not yet published."""
+        """Write the entries and every tile that they change, durably. Not yet published."""
         for entry in entries:
             self._bundle.append(entry)
             if len(self._bundle) == WIDTH:
@@ -111,9 +112,11 @@ class MerkleLog:
             self._range.append(leaf)
         if self._bundle:
             self._write("entries", self.size // WIDTH, self._bundle)
-        for level, edge in enumerate(self._edges):
-            if edge:
-                self._write(level, self.size // WIDTH ** (level + 1), edge)
+        for level in self._changed:
+            if self._edges[level]:
+                self._write(level, self.size // WIDTH ** (level + 1), self._edges[level])
+        self._changed.clear()
+        self._tiles.settle()
 
     def sign(self) -> str:
         """The signed note of the log as it stands."""
@@ -122,6 +125,7 @@ class MerkleLog:
     def publish(self, note: str) -> None:
         """Replace the checkpoint; partial tiles go only now, since the former checkpoint's readers need them."""
         self._tiles.write(CHECKPOINT, note.encode())
+        self._tiles.settle()
         for level, index in self._completed:
             self._tiles.drop_partial(level, index)
         self._completed = []
@@ -129,6 +133,7 @@ class MerkleLog:
     def _push(self, level: int, index: int, digest: bytes) -> None:
         if level == len(self._edges):
             self._edges.append([])
+        self._changed.add(level)
         edge = self._edges[level]
         edge.append(digest)
         if len(edge) == WIDTH:

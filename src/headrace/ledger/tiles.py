@@ -61,11 +61,14 @@ class TileFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._unsettled: set[Path] = set()
         self._subtree = lru_cache(maxsize=64)(self._hashed)
 
     def write(self, path: str, content: bytes) -> None:
-        """Replace the file as a whole, durably: a crash leaves the old or the new one."""
+        """Replace the file as a whole: a crash leaves the old or the new one. Durable after `settle`."""
         target = self.folder / path
+        self._unsettled.add(target.parent)
+        self._unsettled.update(new.parent for new in (target.parent, *target.parent.parents) if not new.exists())
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.new")
         with beside.open("wb") as file:
@@ -73,11 +76,16 @@ class TileFolder:
             file.flush()
             os.fsync(file.fileno())
         beside.rename(target)
-        descriptor = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+
+    def settle(self) -> None:
+        """Make the names of all files written so far durable too: one sync a folder."""
+        for folder in self._unsettled:
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self._unsettled.clear()
 
     def drop_partial(self, level: int | str, index: int) -> None:
         """Delete the partial files of a tile whose full one exists."""

@@ -99,11 +99,12 @@ class Partition:
             raise InvalidInput(f"offset {offset} is below the first kept offset {first}", hint=f"read from {first} on")
         with self._mutex:
             self._refresh()
-            records = Records(offset)
-            for segment in self._segments:
-                if segment.next > records.next and len(records) < max_records:
-                    segment.read_into(records, max_records)
-            return records
+            segments = list(self._segments)
+        records = Records(offset)
+        for segment in segments:
+            if segment.next > records.next and len(records) < max_records:
+                segment.read_into(records, max_records)
+        return records
 
     def end(self) -> int:
         with self._mutex:

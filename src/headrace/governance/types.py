@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.kernel.identity import Role
+from headrace.ledger.proving import Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,15 @@ class FeatureValue:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """The chain behind a prediction (INTERFACE.md)."""
+    """The chain behind a prediction (INTERFACE.md). `prediction` is what was logged, with the deployment's generation;
+    `alias` is the role in which `version` answered; `label` is null until it is mature."""
 
     prediction: dict[str, Any]
-    version: dict[str, Any]
+    version: int
     alias: str
     features: list[FeatureValue]
     dataset_version: str | None
     code: str | None
     approved_by: str | None
-    label: dict[str, Any]
-    proof: dict[str, Any] | None
+    label: bool | None
+    proof: Proof

@@ -11,7 +11,7 @@ import numpy as np
 from headrace.engines.context import Context
 from headrace.kernel.times import DAY, format_time
 from headrace.monitoring.alarms import alarm_id
-from headrace.monitoring.labels import LIVE, labelled
+from headrace.monitoring.labels import LIVE, known_until, labelled
 from headrace.monitoring.types import Alarm, WatchSpec
 from headrace.registry import versions
 from headrace.serving.reading import prediction_records
@@ -50,7 +50,8 @@ def step(ctx: Context, watch: WatchSpec, service: ServiceSpec, state: DecayState
     A loss in [0, 1] with mean <= p0 keeps the likelihood ratio of the Bernoulli CUSUM a supermartingale (convexity), so
     that the level holds its run length: half of the false-alarm budget, at the rate of answers seen so far.
     """
-    horizon = now - service.model.label.within
+    known_at = known_until(ctx, service, now)
+    horizon = known_at - service.model.label.within
     tail = list(takewhile(lambda e: e[1].at <= horizon, prediction_records(ctx, service.name, state.offset)))
     if not tail:
         return state, None
@@ -71,7 +72,7 @@ def _take(
 ) -> tuple[DecayState, Alarm | None]:
     version = answers[0].version
     usual = registered_loss(ctx, service, version)
-    frame = labelled(ctx, service, answers, known_at=now)
+    frame = labelled(ctx, service, answers, known_at=known_until(ctx, service, now))
     since = min(r.at for r in answers) if state.since is None else state.since
     state = replace(state, rows=state.rows + len(answers), since=since)
     if usual is None:

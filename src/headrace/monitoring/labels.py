@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from headrace.data.history import history
+from headrace.data.positions import position
 from headrace.engines.context import Context
 from headrace.features.frames import DTYPES
 from headrace.features.labels import label_rows, label_stream
@@ -17,6 +18,13 @@ from headrace.serving.types import PredictionRecord, ServiceSpec
 from headrace.statistics.metrics import average_precision, log_loss
 
 LIVE = ("champion", "canary")
+
+
+def known_until(ctx: Context, service: ServiceSpec, now: int) -> int:
+    """The event time up to which the service's labels are known at `now`: that of the newest event applied of the stream
+    that tells them. A stream that is late or silent makes labels immature, not negative. -1 when nothing has come."""
+    watermark = position(ctx, label_stream(service.model.label)).watermark
+    return -1 if watermark is None else min(now, watermark)
 
 
 def labelled(ctx: Context, service: ServiceSpec, records: Sequence[PredictionRecord], *, known_at: int) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from headrace.kernel.operation import operation
 from headrace.kernel.times import DAY, duration, format_time, parse_time
 from headrace.monitoring.alarms import alarms
 from headrace.monitoring.drift import drift, live_cells
-from headrace.monitoring.labels import cohorts
+from headrace.monitoring.labels import cohorts, known_until
 from headrace.monitoring.types import Alarm, DriftReport
 from headrace.serving.types import ServiceSpec
 
@@ -50,7 +50,7 @@ def show_cohorts(ctx: Context, *, service: str, days: int = 30) -> list[Cohort]:
     """Show loss and average precision by asking day of the last DAYS days, with the share of labels that have arrived."""
     spec = ctx.specs.get(ServiceSpec, service)
     now = ctx.clock.now()
-    frame = cohorts(ctx, spec, start=now - days * DAY, end=now + 1, known_at=now)
+    frame = cohorts(ctx, spec, start=now - days * DAY, end=now + 1, known_at=known_until(ctx, spec, now))
     return [
         Cohort(format_time(row["day"] * DAY)[:10], row["version"], row["predictions"], row["coverage"], row["positives"],
                row["log_loss"], row["average_precision"])

@@ -124,14 +124,17 @@ def _leave(ctx: Context, spec: ServiceSpec, state: State, non_inferiority: Guard
 
 
 def _judge(ctx: Context, spec: ServiceSpec, state: State) -> State | None:
-    judgement = probation.judge(ctx, spec, state)
-    if judgement is None:
+    known_at = probation.due(ctx, spec, state)
+    if known_at is None:
         return None
+    judgement = probation.judge(ctx, spec, state, known_at)
     evidence = state.evidence
-    evidence.looks, evidence.looked_at_rows = evidence.looks + 1, judgement.rows
+    evidence.tried_at = known_at
+    if judgement is not None:
+        evidence.looks, evidence.looked_at_rows = evidence.looks + 1, judgement.rows
     with ctx.catalog.transaction() as connection:
+        if judgement is None or judgement.verdict == "wait":
+            return store.save(connection, state)
         if judgement.verdict == "hold":
             return hold_at(connection, ctx, state, judgement.reason)
-        if judgement.verdict == "wait":
-            return store.save(connection, state)
         return finish(connection, ctx, state, judgement.verdict, judgement.reason)

@@ -22,10 +22,12 @@ ACTIVE = ("warming", "shadow", "canary", "probation", "held")
 
 
 class Evidence(msgspec.Struct):
-    """What a rollout knows from the prediction log. `spent` requests by arm; `here` those of the present step;
-    `pending` are live answers (error, score) by prediction id whose shadow has not come yet; `slow_above`: microseconds;
-    `looks` at the late labels so far, the last on `looked_at_rows` rows; `accepted`: a person resumed it, so that the
-    policy holds it no more."""
+    """What a rollout knows from the prediction log: requests by arm in all, and `here` in the present step; `pending` live
+    answers (error, score) by prediction id whose shadow has not come yet; answers above `slow_above` microseconds are slow.
+
+    Probation has taken `looks` at the late labels, the last on `looked_at_rows` rows; at its last try they were known up
+    to event time `tried_at`. `accepted`: a person resumed the rollout, so that the policy holds it no more.
+    """
 
     guards: GuardState = msgspec.field(default_factory=GuardState)
     champion: int = 0
@@ -37,6 +39,7 @@ class Evidence(msgspec.Struct):
     slow_above: int | None = None
     looks: int = 0
     looked_at_rows: int = 0
+    tried_at: int = -(10**18)
     accepted: bool = False
 
 

@@ -22,7 +22,7 @@ class Api:
     def __init__(self, ctx: Context, *, keys_required: bool) -> None:
         self.work = Work(ctx)
         app, self.routes = control_plane(self.work, keys_required=keys_required)
-        self._server = server(app)
+        self._server = server(app, date_header=False)
 
     async def serve(self, path: Path) -> None:
         """Listen on the Unix socket `path`, which only the owner of the data folder can open."""
@@ -34,10 +34,12 @@ class Api:
         listener.setblocking(False)
         await self._server.serve(sockets=[listener])
 
-    async def started(self) -> None:
+    async def started(self, serving: asyncio.Task[None]) -> None:
         """Return when requests are taken."""
         deadline = MACHINE.monotonic() + START_SECONDS
         while not self._server.started:
+            if serving.done():
+                await serving
             if MACHINE.monotonic() > deadline:
                 raise HeadraceError("the API did not start", hint="the log above says why")
             await asyncio.sleep(0.01)

@@ -19,6 +19,8 @@ from headrace.kernel.ids import new_id
 from headrace.kernel.log import LOG, request_id
 
 BODY_LIMIT = 16 * 1024 * 1024
+FRAMES = 8
+"""Innermost frames of a traceback in the log."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -53,8 +55,12 @@ def _http_error(request: Request, error: Exception) -> Response:
     return error_response(InvalidInput(str(error.detail), hint="send what GET /docs says"))
 
 
-def _invalid(_request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    if request.method != "GET" and kind != "application/json":
+        text = f"the body is `{kind or 'of no declared type'}`; allowed: application/json"
+        return error_response(InvalidInput(text, hint="send JSON with the header `Content-Type: application/json`"))
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:]) or None
     given = "" if field is None or first["type"] == "missing" else f"; given: `{first.get('input')!r}`"
@@ -75,7 +81,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _unforeseen(_request: Request, error: Exception) -> Response:
-    LOG.error("request failed", error=repr(error), traceback="".join(traceback.format_exception(error)))
+    LOG.error("request failed", error=repr(error), traceback="".join(traceback.format_exception(error, limit=-FRAMES)))
     return error_response(HeadraceError("the server failed on this request", hint=f"its log names {request_id.get()}"))
 
 
@@ -125,6 +131,9 @@ class Boundary:
                 await error_response(_too_large())(scope, receive, answer)
             else:
                 await self._app(scope, counted(receive, BODY_LIMIT), answer)
+        except Exception:  # (Starlette raises again what `_unforeseen` has logged and answered)
+            if not status:
+                raise
         finally:
             milliseconds = round((MACHINE.monotonic() - began) * 1e3, 1)
             LOG.debug("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)

@@ -1,36 +1,26 @@
-"""`headrace run`: the parent. It is the work process, owns the listening socket and keeps the serve process alive."""
+"""`headrace run`: what is checked and opened first, so that the serve process loads while this one does.
+
+This process becomes the work process (`parent.py`); it owns the listening socket and the lock of the system.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import socket
-import sys
 import tempfile
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from headrace.app.process_lock import ProcessLock
-from headrace.app.serve import ServeArguments
-from headrace.app.server import run_async
+from headrace.app.serve_arguments import ServeArguments
 from headrace.app.serving_child import ServingChild
-from headrace.app.world import EMPTY_PLATFORM, absolute, remember, world
-from headrace.engines.context import Context
+from headrace.engines.open import check_urls, prepare_data_folder
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput, UsageError
-from headrace.kernel.log import LOG
 from headrace.kernel.settings import Settings
 from headrace.kernel.specs import Specs
 from headrace.system.load import load_system
 
-if TYPE_CHECKING:
-    from headrace.app.api import Api
-
+EMPTY_PLATFORM = "default"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_SOCKET_PATH = 100
 PORT_WAIT_SECONDS = 3.0
@@ -61,22 +51,69 @@ class RunOptions:
 def run(settings: Settings, options: RunOptions) -> None:
     """Run the system until SIGTERM or SIGINT. Raises what is wrong before the ready line is printed."""
     check_exposure(options)
-    system = load_system(options.file) if options.file else None
-    name, specs = (system.name, system.specs()) if system else (EMPTY_PLATFORM, Specs())
-    folder = settings.data / "run" / name
-    listener = listen(options.host, options.port)
+    check_urls(settings)
     file = absolute(options.file) if options.file else None
-    ctx = world(settings, name, specs, clock=options.clock, file=file)
+    system = load_system(file) if file else None
+    name, specs = (system.name, system.specs()) if system else (EMPTY_PLATFORM, Specs())
+    prepare_data_folder(settings.data)
+    folder = settings.data.resolve() / "run" / name
+    lock = ProcessLock(folder / "lock")
     try:
-        lock = ProcessLock(folder / "lock")
+        listener = listen(options.host, options.port)
         try:
-            remember(ctx)
-            run_async(Parent(ctx, options, listener).run())
+            arguments = serve_arguments(settings, options, name, listener, folder)
+            _run_parent(settings, options, specs, listener, ServingChild(arguments, folder / "serve.pid"), arguments)
         finally:
-            lock.close()
+            listener.close()
+    finally:
+        lock.close()
+
+
+def _run_parent(
+    settings: Settings,
+    options: RunOptions,
+    specs: Specs,
+    listener: socket.socket,
+    child: ServingChild,
+    arguments: ServeArguments,
+) -> None:
+    try:
+        # Imported late: FastAPI and every room load while the serve process starts.
+        from headrace.app.parent import run_parent
+        from headrace.app.world import world
+
+        described = arguments.world
+        assert described["system"] is not None
+        ctx = world(settings, described["system"], specs, clock=options.clock, file=described["file"])
+    except BaseException:
+        child.kill()
+        raise
+    try:
+        run_parent(ctx, options, listener, child, Path(arguments.work_socket))
     finally:
         ctx.close()
-        listener.close()
+
+
+def serve_arguments(
+    settings: Settings, options: RunOptions, system: str, listener: socket.socket, folder: Path
+) -> ServeArguments:
+    """How the serve process is told about the world."""
+    world = {
+        "data": str(settings.data.resolve()),
+        "system": system,
+        "file": absolute(options.file) if options.file else None,
+        "clock": options.clock,
+    }
+    return ServeArguments(
+        world, listener.fileno(), str(work_socket_path(folder)), options.keys_required,
+        _text(options.tls_cert), _text(options.tls_key), settings.log_format, settings.log_level,
+    )  # fmt: skip
+
+
+def absolute(reference: str) -> str:
+    """`FILE[:NAME]` with an absolute path."""
+    path, colon, name = reference.partition(":")
+    return f"{Path(path).resolve()}{colon}{name}"
 
 
 def check_exposure(options: RunOptions) -> None:
@@ -117,70 +154,9 @@ def listen(host: str, port: int) -> socket.socket:
         MACHINE.sleep(0.05)
 
 
-class Parent:
-    """The parent process from the open socket to the clean end."""
-
-    def __init__(self, ctx: Context, options: RunOptions, listener: socket.socket) -> None:
-        self._ctx = ctx
-        self._options = options
-        self._listener = listener
-        self._socket_path = work_socket_path(ctx.run_folder)
-
-    async def run(self) -> None:
-        """Return after SIGTERM or SIGINT, when everything is drained."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        arguments = ServeArguments(
-            world=self._ctx.child_arguments(),
-            listener=self._listener.fileno(),
-            work_socket=str(self._socket_path),
-            keys_required=self._options.keys_required,
-            tls_cert=_text(self._options.tls_cert),
-            tls_key=_text(self._options.tls_key),
-            log_format=self._ctx.settings.log_format,
-            log_level=self._ctx.settings.log_level,
-        )
-        child = ServingChild(arguments, self._listener, self._ctx.run_folder / "serve.pid")
-        starting = asyncio.create_task(child.start())
-        await asyncio.sleep(0)
-        api = await asyncio.to_thread(_api, self._ctx, self._options.keys_required)
-        serving = asyncio.create_task(api.serve(self._socket_path))
-        try:
-            await starting
-            await api.started()
-            supervising = asyncio.create_task(child.supervise())
-            api.work.start()
-            self._announce()
-            await _first(stop.wait(), serving, supervising)
-            LOG.info("draining")
-        finally:
-            api.work.draining = True
-            await child.stop()
-            await api.stop(serving)
-            await asyncio.to_thread(api.work.stop)
-            self._socket_path.unlink(missing_ok=True)
-
-    def _announce(self) -> None:
-        host, port = self._listener.getsockname()[:2]
-        scheme = "https" if self._options.tls else "http"
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-        line = {"ready": True, "http": url, "grpc": None, "kafka": None, "pid": os.getpid()}
-        sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
-        sys.stdout.flush()
-
-
-def _api(ctx: Context, keys_required: bool) -> Api:
-    # Imported late: FastAPI and every room load while the serve process starts.
-    from headrace.app.api import Api
-
-    return Api(ctx, keys_required=keys_required)
-
-
 def work_socket_path(folder: Path) -> Path:
     """Where the work process listens: in the run folder, or elsewhere when that path is too long for a socket."""
-    path = (folder / "work.sock").resolve()
+    path = folder / "work.sock"
     if len(str(path)) > LONGEST_SOCKET_PATH:
         path = Path(tempfile.mkdtemp(prefix="headrace-")) / "work.sock"
     return path
@@ -188,11 +164,3 @@ def work_socket_path(folder: Path) -> Path:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve())
-
-
-async def _first(*waited: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> None:
-    """Wait for the first to end; an exception of it is raised."""
-    tasks = [asyncio.ensure_future(one) for one in waited]
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()

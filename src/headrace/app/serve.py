@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import msgspec
 from headrace.app.logs import set_up_log
 from headrace.app.principals import Callers
 from headrace.app.process_lock import ProcessLock
+from headrace.app.serve_arguments import READY, ServeArguments
 from headrace.app.server import Server, run_async, server
 from headrace.app.world import context
 from headrace.kernel.clocks import MACHINE
@@ -24,22 +26,7 @@ from headrace.serving.asgi import Authenticate, PredictionApp
 from headrace.serving.types import ServiceSpec
 
 PREDECESSOR_SECONDS = 10.0
-READY = b"ready\n"
 _ASKED = (b"authorization", b"host", b"origin", b"sec-fetch-site")
-
-
-class ServeArguments(msgspec.Struct, frozen=True):
-    """What the parent tells its serve process: `world` opens the Context, `listener` is the inherited descriptor of the
-    listening socket, `work_socket` the path of the work process."""
-
-    world: dict[str, str | None]
-    listener: int
-    work_socket: str
-    keys_required: bool
-    tls_cert: str | None
-    tls_key: str | None
-    log_format: str
-    log_level: str
 
 
 def authenticator(callers: Callers) -> Authenticate:
@@ -73,7 +60,7 @@ async def serve(app: PredictionApp, arguments: ServeArguments) -> None:
 
 
 def _parent_spoke(orphaned: asyncio.Event, stop: asyncio.Event) -> None:
-    if not sys.stdin.buffer.raw.read(1):
+    if not os.read(sys.stdin.fileno(), 1):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         orphaned.set()
         stop.set()

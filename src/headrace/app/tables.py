@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, Column, String, Table, Text
 import headrace.data.tables
 import headrace.governance.tables
 import headrace.ledger.tables
+import headrace.monitoring.tables
 import headrace.pipelines.tables
 import headrace.release.tables
 import headrace.serving.tables

@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 import headrace.app.tables  # noqa: F401  (every domain's tables are on METADATA before the catalog opens)
+from headrace.app.run import EMPTY_PLATFORM
 from headrace.app.tables import systems
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
@@ -21,8 +22,6 @@ from headrace.kernel.settings import Settings, load_settings
 from headrace.kernel.specs import Specs
 from headrace.serving.types import ServiceSpec
 from headrace.system.load import load_system
-
-EMPTY_PLATFORM = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +36,6 @@ class KnownSystem:
 def clock_of(data: Path, system: str, kind: str) -> EventClock:
     """The event clock of a system: `real`, or the `virtual` one that its processes share in DATA/clock."""
     return VirtualEventClock(data / "clock" / system) if kind == "virtual" else RealEventClock()
-
-
-def absolute(reference: str) -> str:
-    """`FILE[:NAME]` with an absolute path."""
-    path, colon, name = reference.partition(":")
-    return f"{Path(path).resolve()}{colon}{name}"
 
 
 def world(settings: Settings, system: str, specs: Specs, *, clock: str, file: str | None) -> Context:

@@ -57,7 +57,8 @@ class LakeSink:
             return
         frame = pl.concat(self._buffer) if self._buffer else self._empty
         if frame.height or self._next - self._held >= FLUSH_ROWS:
-            self._lake.append(self._table, frame, application=LAKE_APPLICATION, version=self._next)
+            placed = frame.with_columns(pl.lit(0, pl.Int32).alias("_partition"))
+            self._lake.append(self._table, placed, application=LAKE_APPLICATION, version=self._next)
             self._commits += 1
             self._held = self._next
         self._buffer, self._rows = [], 0

@@ -30,6 +30,7 @@ class Loop:
         self._attempts: dict[str, int] = {}
         self._settled_at = -1
         self._renew_at = 0.0
+        self._decided: set[str] = set()
 
     def step(self) -> None:
         """Decide all that can be decided at the event clock's time."""
@@ -48,15 +49,11 @@ class Loop:
             self._settled_at = now
 
     def _watch(self, watch: WatchSpec, now: int) -> None:
-        drifted = [a for a in watch_step(self._ctx, watch, now) if a.kind == "drift"]
-        if not drifted:
-            return
-        worst = max(drifted, key=lambda a: a.value)
-        why_not = retraining.refusal(self._ctx, watch, now)
-        if why_not is None:
-            LOG.info("retraining begins", service=watch.service, retraining=retraining.begin(self._ctx, watch, worst))
-        else:
-            LOG.info("alarm without retraining", service=watch.service, alarm=worst.id, because=why_not)
+        raised = watch_step(self._ctx, watch, now)
+        if raised or watch.name not in self._decided:
+            for identifier in retraining.decide(self._ctx, watch):
+                LOG.info("retraining begins", service=watch.service, retraining=identifier)
+            self._decided.add(watch.name)
 
     def _retrain(self) -> int:
         """Start, resume and collect retrainings; return how many are not finished."""
@@ -68,6 +65,7 @@ class Loop:
             waiting = [identifier for identifier in running if identifier not in self._jobs]
         for identifier in waiting:
             if self._attempts.get(identifier, 0) >= ATTEMPTS:
+                retraining.give_up(ctx, identifier, f"it failed {ATTEMPTS} times; the log says how")
                 continue
             self._attempts[identifier] = self._attempts.get(identifier, 0) + 1
             job = Job("headrace.app.child:retrain", {**ctx.child_arguments(), "retraining": identifier}, cpus=1)

@@ -6,6 +6,7 @@ that was killed and resumed gives the same version as one that was not.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import func, select
@@ -15,6 +16,7 @@ from headrace.kernel.errors import CheckFailed, NotFound
 from headrace.kernel.identity import SYSTEM
 from headrace.kernel.times import format_time, parse_time
 from headrace.ledger import outbox
+from headrace.monitoring.alarms import alarms
 from headrace.monitoring.comparing import compare
 from headrace.monitoring.types import Alarm, WatchSpec
 from headrace.pipelines.steps import Pipeline
@@ -22,7 +24,7 @@ from headrace.registry import versions
 from headrace.release import rollouts
 from headrace.serving.routes import route
 from headrace.serving.types import ServiceSpec
-from headrace.system.tables import retrainings
+from headrace.system.tables import alarm_decisions, retrainings
 from headrace.system.types import Retraining
 from headrace.training.datasets import build_dataset
 from headrace.training.training import train
@@ -63,27 +65,48 @@ def refusal(ctx: Context, watch: WatchSpec, at: int) -> str | None:
     return None
 
 
-def begin(ctx: Context, watch: WatchSpec, alarm: Alarm) -> str:
-    """Enter the retraining that `alarm` triggers; the loop runs it. One transaction with its audit record."""
-    identifier = f"{ctx.system}-retrain-{alarm.id.rpartition('-')[2]}"
-    known_at = parse_time(alarm.at)
-    with ctx.catalog.transaction() as connection:
-        connection.execute(
-            retrainings.insert().values(
-                id=identifier, system=ctx.system, service=watch.service, alarm=alarm.id, known_at=known_at,
-                state="running", reason=f"{alarm.statistic} of `{alarm.feature}` is {alarm.value:.3f} > {alarm.threshold}",
-            )
-        )  # fmt: skip
-        outbox.record(
-            connection,
-            ctx.system,
-            "retraining.begin",
-            identifier,
-            {"alarm": alarm.id, "service": watch.service},
-            SYSTEM,
-            known_at,
+def decide(ctx: Context, watch: WatchSpec) -> list[str]:
+    """Decide on every drift alarm that awaits it, oldest first; return the ids of the retrainings begun.
+
+    The alarms of one moment are one decision. Decision, retraining and audit record are one transaction.
+    """
+    with ctx.catalog.reading() as connection:
+        decided = set(
+            connection.execute(select(alarm_decisions.c.alarm).where(alarm_decisions.c.system == ctx.system)).scalars()
         )
-    return identifier
+    waiting: dict[str, list[Alarm]] = {}
+    for alarm in alarms(ctx, watch.service):
+        if alarm.kind == "drift" and alarm.id not in decided:
+            waiting.setdefault(alarm.at, []).append(alarm)
+    begun = []
+    for at in sorted(waiting, key=parse_time):
+        worst = max(waiting[at], key=lambda a: a.value)
+        why_not = refusal(ctx, watch, parse_time(at))
+        identifier = None if why_not else f"{ctx.system}-retrain-{worst.id.rpartition('-')[2]}"
+        reason = why_not or f"{worst.statistic} of `{worst.feature}` is {worst.value:.3f} > {worst.threshold}"
+        _enter(ctx, watch, waiting[at], worst, identifier, reason)
+        if identifier is not None:
+            begun.append(identifier)
+    return begun
+
+
+def _enter(ctx: Context, watch: WatchSpec, together: list[Alarm], worst: Alarm, identifier: str | None, reason: str) -> None:
+    known_at = parse_time(worst.at)
+    with ctx.catalog.transaction() as connection:
+        for alarm in together:
+            connection.execute(
+                alarm_decisions.insert().values(alarm=alarm.id, system=ctx.system, retraining=identifier, reason=reason)
+            )
+        if identifier is not None:
+            connection.execute(
+                retrainings.insert().values(
+                    id=identifier, system=ctx.system, service=watch.service, alarm=worst.id, known_at=known_at,
+                    state="running", reason=reason,
+                )
+            )  # fmt: skip
+        kind = "retraining.begin" if identifier else "retraining.refused"
+        payload = {"alarm": worst.id, "service": watch.service, "reason": reason}
+        outbox.record(connection, ctx.system, kind, identifier or worst.id, payload, SYSTEM, known_at)
 
 
 def _finish(ctx: Context, identifier: str, state: str, known_at: int, **values: Any) -> str:
@@ -91,6 +114,11 @@ def _finish(ctx: Context, identifier: str, state: str, known_at: int, **values: 
         connection.execute(retrainings.update().where(retrainings.c.id == identifier).values(state=state, **values))
         outbox.record(connection, ctx.system, f"retraining.{state}", identifier, values, SYSTEM, known_at)
     return state
+
+
+def give_up(ctx: Context, identifier: str, reason: str) -> None:
+    """Record that the retraining failed; the champion stays."""
+    _finish(ctx, identifier, "failed", ctx.clock.now(), reason=reason)
 
 
 def run(ctx: Context, identifier: str) -> str:
@@ -105,32 +133,30 @@ def run(ctx: Context, identifier: str) -> str:
     model, known_at, end = service.model, row.known_at, row.known_at - service.model.label.within
     held_out = end - watch.holdout
     champion = versions.version(ctx, model.name, live.champion)
-    pipeline = Pipeline(ctx, PIPELINE, identifier)
-    dataset = pipeline.step(
-        "dataset", lambda: build_dataset(ctx, model.name, start=end - watch.train_on, end=held_out, known_at=known_at).ref
-    )
-    parameters = pipeline.step("parameters", lambda: versions.parameters(ctx, champion))
-    trained = pipeline.step("train", lambda: train(ctx, model.name, dataset, parameters=parameters).id)
-    number = pipeline.step("register", lambda: versions.register(ctx, model.name, run=trained).number)
-    judged = pipeline.step(
-        "compare", lambda: compare(ctx, row.service, champion.number, number, start=held_out, end=end).as_facts()
-    )
-    facts = {"dataset": dataset, "version": number, "comparison": judged}
-    if not judged["passed"]:
-        return _finish(ctx, identifier, "rejected", known_at, **facts, reason=judged["reason"])
-    if watch.approve == "person":
-        return _finish(ctx, identifier, "waiting", known_at, **facts, reason="a person approves: `headrace registry approve`")
-    pipeline.step(
-        "approve", lambda: versions.approve(ctx, model.name, number, reason=f"policy of watch: {judged['reason']}").number
-    )
-    pipeline.step("release", lambda: rollouts.start(ctx, row.service, number, reason=f"alarm {row.alarm}").id)
-    state = _finish(ctx, identifier, "released", known_at, **facts)
-    pipeline.finish()
-    return state
+    with Pipeline(ctx, PIPELINE, identifier) as pipeline:
+        dataset = pipeline.step(
+            "dataset",
+            lambda: build_dataset(ctx, model.name, start=end - watch.train_on, end=held_out, known_at=known_at).ref,
+        )
+        parameters = pipeline.step("parameters", lambda: versions.parameters(ctx, champion))
+        trained = pipeline.step("train", lambda: train(ctx, model.name, dataset, parameters=parameters).id)
+        number = pipeline.step("register", lambda: versions.register(ctx, model.name, run=trained).number)
+        judged = pipeline.step(
+            "compare", lambda: asdict(compare(ctx, row.service, champion.number, number, start=held_out, end=end))
+        )
+        facts = {"dataset": dataset, "version": number, "comparison": judged}
+        if not judged["passed"]:
+            return _finish(ctx, identifier, "rejected", known_at, **facts, reason=judged["reason"])
+        if watch.approve == "person":
+            return _finish(ctx, identifier, "waiting", known_at, **facts, reason="`headrace registry approve` by a person")
+        why = f"policy of the watch: {judged['reason']}"
+        pipeline.step("approve", lambda: versions.approve(ctx, model.name, number, reason=why).number)
+        pipeline.step("release", lambda: rollouts.start(ctx, row.service, number, reason=f"alarm {row.alarm}").id)
+        return _finish(ctx, identifier, "released", known_at, **facts)
 
 
 def run_job(ctx: Context, identifier: str) -> str:
-    """What a compute child runs for the loop: `run`, with a failure recorded in the retraining's row."""
+    """What a compute child runs for the loop: `run`, with a failed check recorded in the retraining's row."""
     try:
         return run(ctx, identifier)
     except CheckFailed as error:

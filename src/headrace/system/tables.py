@@ -23,6 +23,16 @@ retrainings = Table(
 """One row a retraining. `known_at` is the event time of the alarm: only labels mature by then are used. `state` is
 running, released, waiting (for a person), rejected (the champion stays) or failed."""
 
+alarm_decisions = Table(
+    "alarm_decisions",
+    METADATA,
+    Column("alarm", String, primary_key=True),
+    Column("system", String, nullable=False),
+    Column("retraining", String),
+    Column("reason", String, nullable=False),
+)
+"""What the policy made of each drift alarm: the retraining it began, or (null) why it began none."""
+
 loop_state = Table(
     "loop_state",
     METADATA,

@@ -11,13 +11,14 @@ from headrace.data.datasets import load
 from headrace.engines.context import Context
 from headrace.kernel.errors import CheckFailed
 from headrace.kernel.times import format_time
-from headrace.statistics.metrics import average_precision
+from headrace.statistics.metrics import average_precision, log_loss, roc_auc
 from headrace.training import runs
 from headrace.training.code import check_unchanged, source_of
-from headrace.training.estimators import Labels, Matrix, environment, fit, labels_of, matrix_of, scores, store
+from headrace.training.estimators import Labels, Matrix, environment, fit, labels_of, matrix_of, read, scores, store
 from headrace.training.jobs import open_world
 from headrace.training.search import Suggestion, best, suggestions
 from headrace.training.types import ModelSpec
+from headrace.training.windows import judging_rows, time_column
 
 
 def _opened(arguments: dict[str, Any]) -> tuple[Context, ModelSpec, pl.DataFrame]:
@@ -37,7 +38,7 @@ def _outputs(ctx: Context, spec: ModelSpec, estimator: Any, labels: Labels) -> d
 def train(arguments: dict[str, Any]) -> dict[str, Any]:
     """Fit one model on its dataset."""
     ctx, spec, frame = _opened(arguments)
-    rows, labels = matrix_of(frame, spec.features.columns), labels_of(frame)
+    rows, labels = matrix_of(frame, spec.features), labels_of(frame)
     estimator = fit(spec, rows, labels, arguments["parameters"], arguments["seed"])
     return _outputs(ctx, spec, estimator, labels)
 
@@ -45,8 +46,8 @@ def train(arguments: dict[str, Any]) -> dict[str, Any]:
 def search(arguments: dict[str, Any]) -> dict[str, Any]:
     """Run every trial as a run of its own, then fit the best parameters on the whole dataset."""
     ctx, spec, frame = _opened(arguments)
-    rows, labels = matrix_of(frame, spec.features.columns), labels_of(frame)
-    late = (frame["time"].dt.epoch("us") >= arguments["holdout_from"]).to_numpy()
+    rows, labels = matrix_of(frame, spec.features), labels_of(frame)
+    late = (frame[time_column(ctx, spec)].dt.epoch("us") >= arguments["holdout_from"]).to_numpy()
     positives = int(labels[late].sum())
     if not 0 < positives < late.sum():
         start = format_time(arguments["holdout_from"])
@@ -80,3 +81,25 @@ def _trial(
         metrics = {"holdout.average_precision": value, "train.rows": float((~late).sum())}
         runs.finish(ctx, run_id, runs.Outputs(metrics, environment=environment()))
     return value
+
+
+def evaluate(arguments: dict[str, Any]) -> dict[str, float]:
+    """Score a test window with a run's estimator; return the metrics."""
+    ctx = open_world(arguments)
+    spec = ctx.specs.get(ModelSpec, arguments["model"])
+    asking, rows = judging_rows(ctx, spec, **arguments["window"])
+    labels, asked = labels_of(rows), asking["_at"].dt.epoch("us") >= arguments["window"]["start"]
+    scored = scores(read(ctx, arguments["estimator"]), matrix_of(rows, spec.features))
+    metrics = {
+        "auc_roc": roc_auc(labels, scored),
+        "average_precision": average_precision(labels, scored),
+        "log_loss": log_loss(labels, scored),
+        "rows": float(len(labels)),
+        "positives": float(labels.sum()),
+    }
+    if spec.evaluate is None:
+        return metrics
+    column = np.full(len(asking), np.nan)
+    column[asked.to_numpy()] = scored
+    told = asking.with_columns(pl.Series("score", column).fill_nan(None))
+    return {**metrics, **spec.evaluate(told, told.filter(asked))}

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import polars as pl
 
 from headrace.engines.context import Context
+from headrace.features.backfill import matrix
+from headrace.features.types import FeatureSet
 from headrace.kernel.errors import CheckFailed, InvalidInput
 from headrace.training.types import ModelSpec
 
@@ -26,14 +28,13 @@ Labels = npt.NDArray[np.int8]
 PACKAGES = ("headrace", "numpy", "polars", "scikit-learn", "lightgbm", "optuna")
 
 
-def matrix_of(frame: pl.DataFrame, columns: tuple[str, ...]) -> Matrix:
+def matrix_of(frame: pl.DataFrame, features: FeatureSet) -> Matrix:
     """float64 [n, features] in model order, a null is NaN. InvalidInput names a missing column."""
-    missing = [column for column in columns if column not in frame.columns]
+    missing = [column for column in features.columns if column not in frame.columns]
     if missing:
         raise InvalidInput(f"the dataset has no column `{missing[0]}`; it has {', '.join(frame.columns)}",
                            hint="build the dataset again with the model's features")  # fmt: skip
-    numbers = frame.select(pl.col(column).cast(pl.Float64).fill_null(float("nan")) for column in columns)
-    return np.ascontiguousarray(numbers.to_numpy())
+    return np.ascontiguousarray(matrix(features, frame))
 
 
 def labels_of(frame: pl.DataFrame) -> Labels:

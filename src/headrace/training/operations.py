@@ -9,6 +9,7 @@ from headrace.kernel.operation import operation
 from headrace.kernel.times import parse_time
 from headrace.training import runs
 from headrace.training.datasets import build_dataset
+from headrace.training.evaluation import evaluate
 from headrace.training.search import search
 from headrace.training.training import train
 from headrace.training.types import Run
@@ -28,6 +29,15 @@ def show_run(ctx: Context, *, run: str) -> Run:
     return runs.run(ctx, run)
 
 
+@operation("runs.evaluate", permission=Permission.TRAIN, changes=True, http="POST /runs/{run}/evaluations", cli="runs evaluate")
+def evaluate_run(ctx: Context, *, run: str, from_: str, to: str, history_from: str | None = None) -> Run:
+    """Judge a run on the asking times from `from` to before `to`, with the labels known now; logs `test.` metrics."""
+    start, end = _window(from_, to)
+    history_start = start if history_from is None else parse_time(history_from)
+    evaluate(ctx, run, start=start, end=end, known_at=ctx.clock.now(), history_start=history_start)
+    return runs.run(ctx, run)
+
+
 @operation("training.train", permission=Permission.TRAIN, changes=True, http="POST /training", cli="train")
 def train_model(ctx: Context, *, model: str, from_: str, to: str, trials: int = 0, seed: int = 0) -> Run:
     """Build a dataset of the asking times from `from` to before `to`, with the labels known now, and train on it.
@@ -44,3 +54,10 @@ def train_model(ctx: Context, *, model: str, from_: str, to: str, trials: int = 
         return train(ctx, model, dataset.ref, seed=seed)
     holdout_from = end - (end - start) // HOLDOUT_SHARE
     return search(ctx, model, dataset.ref, trials=trials, seed=seed, holdout_from=holdout_from)
+
+
+def _window(from_: str, to: str) -> tuple[int, int]:
+    start, end = parse_time(from_), parse_time(to)
+    if start >= end:
+        raise InvalidInput(f"there is no time from {from_} to {to}", hint="`--from` must be before `--to`", field="to")
+    return start, end

@@ -14,7 +14,7 @@ from headrace.kernel.errors import CheckFailed
 from headrace.kernel.times import format_time
 from headrace.monitoring.types import Comparison
 from headrace.registry import versions
-from headrace.serving.runtimes import load_runtime
+from headrace.registry.runtimes import load_runtime
 from headrace.serving.types import ServiceSpec
 from headrace.statistics.bootstrap import Difference, Measure, average_precision_of, bootstrap, difference_of, mean_of
 from headrace.statistics.metrics import log_losses

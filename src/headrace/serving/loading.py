@@ -10,8 +10,8 @@ import numpy as np
 
 from headrace.engines.context import Context
 from headrace.kernel.errors import CheckFailed, InvalidInput
+from headrace.registry.runtimes import Runtime, load_runtime
 from headrace.registry.versions import version
-from headrace.serving.runtimes import Runtime, load_runtime
 from headrace.serving.types import ServiceSpec
 
 TOLERANCE = 1e-6

@@ -1,4 +1,7 @@
-"""Model runtimes of the serving process: ONNX Runtime, and LightGBM's own library. Neither loads a trainer."""
+"""Model runtimes: ONNX Runtime, and LightGBM's own library. Neither loads a trainer.
+
+They stand here, below serving, so that the parity proof is of the very code that serves.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ import onnxruntime
 
 from headrace.kernel.errors import InvalidInput
 
+INPUT_TYPES: dict[str, type[np.floating]] = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+
 
 class Runtime(Protocol):
     """A loaded model. `score` maps float64 [n, F] (null is NaN) to float64 [n]; not thread-safe for LightGBM."""
@@ -20,7 +25,7 @@ class Runtime(Protocol):
 
 
 class OnnxRuntime:
-    """A classifier or regressor in ONNX with one float32 input [n, F], on one thread.
+    """A classifier or regressor in ONNX with one float32 or float64 input [n, F], on one thread.
 
     The score is the last column of its float output: the probability of the positive class, or the only column.
     """
@@ -37,18 +42,19 @@ class OnnxRuntime:
             raise InvalidInput(f"the artifact is not a loadable ONNX model: {error}", hint="compile it again") from error
         inputs = self._session.get_inputs()
         outputs = [o.name for o in self._session.get_outputs() if o.type in ("tensor(float)", "tensor(double)")]
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not outputs:
+        if len(inputs) != 1 or inputs[0].type not in INPUT_TYPES or not outputs:
             found = ", ".join(f"{i.name}: {i.type}" for i in inputs) + " -> "
             found += ", ".join(f"{o.name}: {o.type}" for o in self._session.get_outputs())
             raise InvalidInput(
-                f"the ONNX model is {found}; allowed: one tensor(float) input and a float output",
+                f"the ONNX model is {found}; allowed: one tensor(float) or tensor(double) input and a float output",
                 hint="export it with zipmap=False",
             )
         self._input = inputs[0].name
+        self._dtype = INPUT_TYPES[inputs[0].type]
         self._outputs = [next((name for name in outputs if "prob" in name), outputs[0])]
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
-        (found,) = self._session.run(self._outputs, {self._input: matrix.astype(np.float32)})
+        (found,) = self._session.run(self._outputs, {self._input: matrix.astype(self._dtype)})
         column = found[:, -1] if found.ndim == 2 else found
         return np.asarray(column, dtype=np.float64)
 

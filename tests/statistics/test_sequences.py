@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.statistics.bootstrap import average_precision_of, bootstrap, difference_of, mean_of
-from headrace.statistics.confidence import BETS, empirical_bernstein, log_capitals, log_mean_capital
+from headrace.statistics.confidence import BETS, log_capitals, log_mean_capital
 from headrace.statistics.cusum import alarm_level, bernoulli_cusum
 from headrace.statistics.metrics import average_precision, log_losses
 
@@ -31,18 +31,6 @@ def test_capital_of_one_value_by_hand_and_in_parts() -> None:
     parts = log_capitals(values[20:], 0.1, before=whole[19])
     assert np.allclose(parts, whole[20:])
     assert np.all(np.isfinite(whole)), "the largest bet can't ruin"
-
-
-def test_empirical_bernstein_covers_at_all_times_and_shrinks() -> None:
-    rng = np.random.default_rng(2)
-    missed = 0
-    for _ in range(300):
-        low, high = empirical_bernstein(rng.beta(1, 4, size=500), 0.05)
-        missed += bool(np.any((low > 0.2) | (high < 0.2)))
-    assert missed <= 26
-    low, high = empirical_bernstein(rng.uniform(-1, 1, 20_000), 0.05, lower=-1, upper=1)
-    assert high[-1] - low[-1] < 0.05
-    assert np.all(np.diff(low) >= 0) and np.all(np.diff(high) <= 0)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(0, 79))

@@ -1,11 +1,9 @@
-"""Confidence sequences and betting tests for means of bounded values: valid at every time at once.
+"""Betting tests for means of bounded values: valid at every time at once.
 
 Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 2024 (arXiv 2010.09686).
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import numpy.typing as npt
@@ -34,26 +32,3 @@ def log_mean_capital(log_capital: npt.ArrayLike) -> Floats:
     top = x.max(axis=-1, keepdims=True)
     value: Floats = np.log(np.mean(np.exp(x - top), axis=-1)) + top[..., 0]
     return value
-
-
-def empirical_bernstein(
-    values: npt.ArrayLike, alpha: float, *, lower: float = 0.0, upper: float = 1.0
-) -> tuple[Floats, Floats]:
-    """The 1 - alpha confidence sequence (low [n], high [n]) of the mean of values in [lower, upper].
-
-    The predictable plug-in empirical Bernstein sequence, theorem 2 of the paper, intersected over time.
-    """
-    x = (np.asarray(values, np.float64) - lower) / (upper - lower)
-    t = np.arange(1, len(x) + 1)
-    mean = (0.5 + np.cumsum(x)) / (t + 1)
-    variance = (0.25 + np.cumsum((x - mean) ** 2)) / (t + 1)
-    earlier_mean = np.concatenate([[0.5], mean[:-1]])
-    earlier_variance = np.concatenate([[0.25], variance[:-1]])
-    bet = np.minimum(np.sqrt(2 * math.log(2 / alpha) / (earlier_variance * t * np.log1p(t))), 0.5)
-    spread = (x - earlier_mean) ** 2 * (-np.log1p(-bet) - bet)
-    weight = np.cumsum(bet)
-    centre = np.cumsum(bet * x) / weight
-    radius = (math.log(2 / alpha) + np.cumsum(spread)) / weight
-    low = np.maximum.accumulate(np.maximum(centre - radius, 0.0))
-    high = np.minimum.accumulate(np.minimum(centre + radius, 1.0))
-    return lower + low * (upper - lower), lower + high * (upper - lower)

@@ -102,7 +102,7 @@ class PredictionApp:
     async def _other(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if path == "/health/live":
             await reply(send, 200, b'{"live":true}')
-        elif path == "/health/ready":
+        elif path == "/health/ready" and (not self.ready or self._upstream is None):
             good = self.ready
             body = encode({"ready": good, "draining": self.draining})
             await reply(send, 200 if good else 503, body)
@@ -123,7 +123,8 @@ class PredictionApp:
 
     @property
     def ready(self) -> bool:
-        """False while draining, before the route tables are read, or while a released service has no model loaded."""
+        """False while draining, before the route tables are read, or while a released service has no model loaded. When it
+        is True, `/health/ready` asks the work process too."""
         return not self.draining and self._watch.ready
 
     async def start(self) -> None:

@@ -46,6 +46,7 @@ async def serve(
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         backlog=2048,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         ssl_certfile=tls_cert,

@@ -1,0 +1,141 @@
+"""Parity: every logged feature value, recomputed from the event log at its logged position, is the same to the bit.
+
+How far the logged positions lag behind the newest ones is a second figure, staleness.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+import polars as pl
+
+from headrace.data.history import log_history
+from headrace.engines.context import Context
+from headrace.features.recompute import LoggedRead, recompute
+from headrace.features.types import FeatureSet
+from headrace.kernel.errors import InvalidInput
+from headrace.serving.reading import prediction_records
+from headrace.serving.types import PredictionRecord, ServiceSpec
+
+AT_ONCE = 20_000
+SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A logged value that is not what the event log gives. None is a null."""
+
+    prediction_id: str
+    role: str
+    version: int
+    feature: str
+    logged: float | None
+    recomputed: float | None
+
+
+@dataclass(slots=True)
+class Parity:
+    """`values_compared` is predictions times features. `values_stale`: values that were not yet those of the newest
+    events appended when the prediction was made. `max_staleness_s`: the longest age, then, of an event that was appended
+    and not yet applied. `differences` are the first hundred."""
+
+    values_compared: int = 0
+    values_different: int = 0
+    values_stale: int = 0
+    max_staleness_s: float = 0.0
+    differences: list[Difference] = field(default_factory=list)
+
+
+def parity(ctx: Context, service: str) -> Parity:
+    """Recompute the features of every logged champion, canary and shadow prediction. Predictions whose features were
+    sent by the client (`/predict`) or could not be read are left out."""
+    spec = ctx.specs.get(ServiceSpec, service)
+    features = spec.model.features
+    streams = {view.stream for view in features.views} | {view.join.report for view in features.views if view.join}
+    appended = {stream: _append_times(ctx, stream) for stream in streams}
+    frames = {stream: log_history(ctx, stream) for stream in streams}
+    records = (record for _, record in prediction_records(ctx, service) if record.request and record.features)
+    result = Parity()
+    while batch := list(islice(records, AT_ONCE)):
+        _compare(ctx, spec, batch, frames, appended, result)
+    return result
+
+
+def _compare(
+    ctx: Context,
+    spec: ServiceSpec,
+    records: list[PredictionRecord],
+    frames: dict[str, pl.DataFrame],
+    appended: dict[str, np.ndarray],
+    result: Parity,
+) -> None:
+    features: FeatureSet = spec.model.features
+    columns = features.columns
+    if any(len(record.features) != len(columns) for record in records):
+        raise InvalidInput(
+            f"the log of `{spec.name}` holds predictions with another number of features than {len(columns)}",
+            hint="run parity with the system file that made them",
+        )
+    reads = [_read(spec, record) for record in records]
+    logged = np.array([record.features for record in records], dtype=np.float64)
+    expected = recompute(features, reads, frames, ctx.specs)
+    different = ~_same_bits(logged, expected)
+    result.values_compared += different.size
+    result.values_different += int(different.sum())
+    for row, column in np.argwhere(different)[: SHOWN - len(result.differences)].tolist():
+        record = records[row]
+        result.differences.append(
+            Difference(record.id, record.role, record.version, columns[column], _value(logged[row, column]),
+                       _value(expected[row, column]))
+        )  # fmt: skip
+    newest, age = _newest(records, appended)
+    result.max_staleness_s = max(result.max_staleness_s, age)
+    behind = [i for i, positions in enumerate(newest) if positions != records[i].positions]
+    if behind:
+        then = recompute(features, [replace(reads[i], positions=newest[i]) for i in behind], frames, ctx.specs)
+        result.values_stale += int((~_same_bits(logged[behind], then)).sum())
+
+
+def _read(spec: ServiceSpec, record: PredictionRecord) -> LoggedRead:
+    own_id = None if record.own_id is None or spec.id is None else record.request[spec.id]
+    return LoggedRead(record.request, record.at, own_id, record.positions)
+
+
+def _append_times(ctx: Context, stream: str) -> np.ndarray:
+    """Machine-clock microseconds at which each record of the stream's topic was appended, int64, not descending."""
+    topic = ctx.namespace.stream(stream)
+    parts: list[np.ndarray] = [np.zeros(0, np.int64)]
+    offset, end = 0, ctx.events.end(topic, 0)
+    while offset < end:
+        records = ctx.events.read(topic, 0, offset)
+        parts.append(np.array(records.timestamps, dtype=np.int64))
+        offset = records.next
+    return np.maximum.accumulate(np.concatenate(parts))
+
+
+def _newest(records: list[PredictionRecord], appended: dict[str, np.ndarray]) -> tuple[list[dict[str, dict[str, int]]], float]:
+    """For each record its positions had everything been applied, and the longest age in seconds of what was not."""
+    made = np.array([record.machine_at for record in records], dtype=np.int64)
+    last = {stream: (np.searchsorted(times, made, side="right") - 1).tolist() for stream, times in appended.items()}
+    newest, longest = [], 0
+    for number, record in enumerate(records):
+        then: dict[str, dict[str, int]] = {}
+        for view, positions in record.positions.items():
+            then[view] = {stream: max(position, last[stream][number]) for stream, position in positions.items()}
+            for stream, position in positions.items():
+                if position < last[stream][number]:
+                    longest = max(longest, record.machine_at - int(appended[stream][position + 1]))
+        newest.append(then)
+    return newest, longest / 1e6
+
+
+def _same_bits(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Where two float64 arrays are equal to the bit; any NaN is a null and equals any other."""
+    equal: np.ndarray = (left.view(np.int64) == right.view(np.int64)) | (np.isnan(left) & np.isnan(right))
+    return equal
+
+
+def _value(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

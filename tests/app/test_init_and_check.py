@@ -61,7 +61,7 @@ def test_init_infers_types_time_id_key_and_label(kind: str, tmp_path: Path, caps
         "payment_id": ("int", False), "at": ("datetime", False), "customer": ("str", False), "amount": ("float", False),
         "items": ("int", True),
     }  # fmt: skip
-    assert [view.columns for view in specs.all(WindowView)][0][0] == "recent_count_1d"
+    assert next(view.columns for view in specs.all(WindowView))[0] == "recent_count_1d"
     assert len(specs.all(ModelSpec)) == 1
     reports = [json.loads(line) for line in (tmp_path / "shop_reports.ndjson").read_text().splitlines()]
     assert [report["payment_id"] for report in reports] == [i for i in range(400) if i % 9 == 0]

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
@@ -16,16 +17,19 @@ from headrace.app.logs import set_up_log
 from headrace.app.principals import Callers
 from headrace.app.process_lock import ProcessLock
 from headrace.app.serve_arguments import READY, ServeArguments
-from headrace.app.server import Server, run_async, server
+from headrace.app.server import run_async
 from headrace.app.world import context
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.identity import Principal
 from headrace.kernel.log import LOG
 from headrace.kernel.settings import Settings
 from headrace.serving.asgi import Authenticate, PredictionApp
+from headrace.serving.server import serve
 from headrace.serving.types import ServiceSpec
 
 PREDECESSOR_SECONDS = 10.0
+LINGER_SECONDS = 0.25
+"""Draining, it still answers this long, so that `/health/ready` can be seen to say no."""
 _ASKED = (b"authorization", b"host", b"origin", b"sec-fetch-site")
 
 
@@ -38,39 +42,30 @@ def authenticator(callers: Callers) -> Authenticate:
     return authenticate
 
 
-async def serve(app: PredictionApp, arguments: ServeArguments) -> None:
-    """Answer until SIGTERM, then drain; when the parent is gone (standard input ends), leave at once."""
-    stop, orphaned = asyncio.Event(), asyncio.Event()
+class AnnouncedApp(PredictionApp):
+    """Tells the parent when it begins to answer."""
+
+    async def start(self) -> None:
+        await super().start()
+        sys.stdout.buffer.write(READY)
+        sys.stdout.buffer.flush()
+
+
+async def answer(app: PredictionApp, arguments: ServeArguments) -> None:
+    """Answer until SIGTERM, or until the parent is gone (standard input ends); then drain."""
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(sys.stdin.fileno(), _parent_spoke, orphaned, stop)
-    await app.start()
-    running = server(app, ssl_certfile=arguments.tls_cert, ssl_keyfile=arguments.tls_key)
-    serving = asyncio.create_task(running.serve(sockets=[socket.socket(fileno=arguments.listener)]))
-    await _started(running, serving)
-    sys.stdout.buffer.write(READY)
-    sys.stdout.buffer.flush()
-    waiting = asyncio.create_task(stop.wait())
-    await asyncio.wait([waiting, serving], return_when=asyncio.FIRST_COMPLETED)
-    app.draining = True
-    running.should_exit = True
-    running.force_exit = orphaned.is_set()
-    await serving
-    await app.stop()
+    loop.add_reader(sys.stdin.fileno(), _parent_spoke, stop)
+    listener = socket.socket(fileno=arguments.listener)
+    certificate, key = (None if text is None else Path(text) for text in (arguments.tls_cert, arguments.tls_key))
+    await serve(app, listener, stop, linger=LINGER_SECONDS, tls_cert=certificate, tls_key=key)
 
 
-def _parent_spoke(orphaned: asyncio.Event, stop: asyncio.Event) -> None:
+def _parent_spoke(stop: asyncio.Event) -> None:
     if not os.read(sys.stdin.fileno(), 1):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        orphaned.set()
         stop.set()
-
-
-async def _started(running: Server, serving: asyncio.Task[None]) -> None:
-    while not running.started and not serving.done():
-        await asyncio.sleep(0.005)
-    if serving.done():
-        await serving
 
 
 def main(text: str) -> None:
@@ -82,9 +77,9 @@ def main(text: str) -> None:
     lock = ProcessLock(ctx.run_folder / "serve.lock", wait=PREDECESSOR_SECONDS)
     try:
         callers = Callers(ctx, keys_required=arguments.keys_required)
-        app = PredictionApp(ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket)
+        app = AnnouncedApp(ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket)
         LOG.debug("serve process opened", seconds=round(MACHINE.monotonic() - began, 3))
-        run_async(serve(app, arguments))
+        run_async(answer(app, arguments))
     finally:
         lock.close()
         ctx.close()

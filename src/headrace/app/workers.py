@@ -31,7 +31,8 @@ class Worker:
         self._stop.set()
 
     def join(self, timeout: float) -> None:
-        self._thread.join(timeout)
+        if self._thread.ident is not None:  # (it was started)
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         failures = 0

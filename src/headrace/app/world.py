@@ -16,7 +16,7 @@ from headrace.engines.context import Context
 from headrace.engines.open import open_catalog, open_context
 from headrace.kernel.clocks import MACHINE, EventClock, RealEventClock, VirtualEventClock
 from headrace.kernel.errors import NotFound, UsageError
-from headrace.kernel.ids import content_hash
+from headrace.kernel.ids import checked_name, content_hash
 from headrace.kernel.log import LOG
 from headrace.kernel.settings import Settings, load_settings
 from headrace.kernel.specs import Specs
@@ -84,8 +84,13 @@ def known_systems(settings: Settings) -> list[KnownSystem]:
 def choose(settings: Settings, name: str | None) -> KnownSystem:
     """The system a command works on: the one named, or the only one. NotFound and UsageError list the known."""
     known = {system.name: system for system in known_systems(settings)}
+    if not known and name is None:
+        raise UsageError(
+            f"no system ran in `{settings.data}` yet",
+            hint=f"name the one that will with --system NAME; an empty platform is `{EMPTY_PLATFORM}`",
+        )
     if not known:
-        return KnownSystem(name or EMPTY_PLATFORM, None, "real")
+        return KnownSystem(checked_name("system", str(name)), None, "real")
     if name is not None:
         if name not in known:
             raise NotFound.of("system", name, known)
@@ -103,5 +108,10 @@ def installed(settings: Settings, name: str | None, *, create: bool = False) -> 
             f"there is no data folder `{settings.data}`", hint="start a system with `headrace run FILE`, or name it with --data"
         )
     system = choose(settings, name)
+    if system.file and not Path(system.file.partition(":")[0]).is_file():
+        raise NotFound(
+            f"`{system.name}` last ran from `{system.file}`, which is not there any more",
+            hint="start it once from its new place: `headrace run FILE`",
+        )
     specs = load_system(system.file).specs() if system.file else Specs()
     return world(settings, system.name, specs, clock=system.clock, file=system.file)

@@ -1,0 +1,146 @@
+"""The command line: help without rooms, one JSON document, exit codes, arguments as words and as options."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_world import Counter
+from running import HEADRACE, write_system
+
+from headrace.app.cli import run_command
+from headrace.app.command_table import WORDS
+from headrace.app.operation_commands import given_arguments
+from headrace.app.operations import OPERATIONS
+from headrace.app.output import show
+from headrace.app.world import remember, world
+from headrace.kernel.errors import UsageError
+from headrace.kernel.settings import Settings
+from headrace.system.load import load_system
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, Any]:
+    code = run_command([*map(str, arguments), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder in which the system `shop` ran once."""
+    file = write_system(tmp_path)
+    settings = Settings(data=tmp_path / "data")
+    ctx = world(settings, "shop", load_system(str(file)).specs(), clock="real", file=str(file))
+    remember(ctx)
+    ctx.close()
+    return settings.data
+
+
+def test_the_command_table_is_the_operation_table() -> None:
+    found = {(o.cli.partition(" ")[0], o.function.__module__) for o in OPERATIONS.values() if o.cli is not None}
+    assert found == {(name, word.module) for name, word in WORDS.items() if not word.special}
+
+
+def test_help_imports_no_room() -> None:
+    code = "import sys; from headrace.app.cli import run_command; run_command(['--help']); print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"numpy", "polars", "sqlalchemy", "fastapi", "rich"} & set(answer.stdout.splitlines()[-1].split())
+    assert all(word.summary.split()[0] in answer.stdout for word in WORDS.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["nonsense"], 2, "usage"),
+        (["status", "--nonsense"], 2, "usage"),
+        (["runs", "show"], 2, "usage"),
+        (["runs", "show", "a", "b"], 2, "usage"),
+        (["runs", "show", "a"], 4, "not_found"),
+        (["rollout"], 2, "usage"),
+        (["keys", "create", "--name", "a", "--role", "king"], 2, "usage"),
+        (["quarantine", "list", "ordr"], 4, "not_found"),
+        (["ingest", "order", "nothing.ndjson"], 4, "not_found"),
+        (["status", "--system", "market"], 4, "not_found"),
+        (["status", "--url", "http://127.0.0.1:1"], 2, "usage"),
+        (["datasets", "show", "none@1"], 4, "not_found"),
+        (["why", "shop-0"], 4, "not_found"),
+    ],
+)
+def test_errors_have_their_exit_code(
+    arguments: list[str], code: int, kind: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, answer = run(capsys, *arguments, "--data", data)
+    assert (found, answer["error"]["code"]) == (code, kind)
+    assert answer["error"]["message"] and answer["error"]["hint"]
+
+
+def test_not_found_lists_what_is_known(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "`order`" in run(capsys, "quarantine", "list", "ordr", "--data", data)[1]["error"]["message"]
+    assert "`shop`" in run(capsys, "status", "--system", "market", "--data", data)[1]["error"]["message"]
+
+
+def test_no_data_folder_is_not_made_by_looking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, answer = run(capsys, "status", "--data", tmp_path / "none")
+    assert (code, answer["error"]["code"]) == (4, "not_found")
+    assert not (tmp_path / "none").exists()
+
+
+def test_nobody_at_the_url_is_unreachable(capsys: pytest.CaptureFixture[str]) -> None:
+    code, answer = run(capsys, "status", "--url", "http://127.0.0.1:1")
+    assert (code, answer["error"]["code"]) == (6, "engine_unreachable")
+
+
+def test_options_may_stand_before_the_command(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--json", "--data", str(data), "status"]) == 0
+    assert json.loads(capsys.readouterr().out)["system"] == "shop"
+
+
+def test_text_for_people_and_errors_on_stderr(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["streams", "list", "--data", str(data)]) == 0
+    assert "order" in capsys.readouterr().out
+    assert run_command(["quarantine", "list", "ordr", "--data", str(data)]) == 4
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ") and "\nhint: " in printed.err
+
+
+def test_a_system_file_that_moved_is_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data.parent / "shop.py").unlink()
+    code, answer = run(capsys, "status", "--data", data)
+    assert (code, answer["error"]["code"]) == (4, "not_found")
+    assert "shop.py" in answer["error"]["message"]
+
+
+def test_before_the_first_run_keys_name_their_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "data"
+    code, answer = run(capsys, "keys", "create", "--name", "a", "--role", "admin", "--data", data)
+    assert (code, answer["error"]["code"]) == (2, "usage")
+    assert "--system" in answer["error"]["hint"]
+    code, answer = run(capsys, "keys", "create", "--name", "a", "--role", "admin", "--data", data, "--system", "shop")
+    assert code == 0
+    assert answer["key"].startswith("hr_")
+
+
+def test_words_fill_required_arguments_in_order() -> None:
+    operation = Counter().operation()
+    assert given_arguments(operation, ["a"], {"times": "3"}) == {"name": "a", "times": 3}
+    assert given_arguments(operation, [], {"name": "a"}) == {"name": "a"}
+    with pytest.raises(UsageError, match="one word too many"):
+        given_arguments(operation, ["a", "b"], {})
+    with pytest.raises(UsageError, match="--name"):
+        given_arguments(operation, [], {})
+    with pytest.raises(UsageError, match="whole number"):
+        given_arguments(operation, ["a"], {"times": "many"})
+
+
+def test_python_keywords_lose_their_underscore(capsys: pytest.CaptureFixture[str]) -> None:
+    show([{"from_": "a", "at": float("nan")}], as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"from": "a", "at": None}]
+
+
+def test_the_installed_command_starts() -> None:
+    answer = subprocess.run([HEADRACE, "--version"], capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("headrace ")

@@ -1,0 +1,119 @@
+"""Every route of both processes, asked without credentials and with each role, against `docs/permissions.md`, cell by cell."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from running import Running, write_system
+
+from headrace.app.http import doors
+from headrace.app.operations import OPERATIONS
+from headrace.app.principals import Callers
+from headrace.app.routes import PUBLIC, Door, Routes
+from headrace.governance.matrix import DOORS, render_matrix
+from headrace.kernel.identity import Permission, Role
+
+PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
+SERVED = {"POST /services/{service}/predict", "POST /services/{service}/predict/batch", "POST /predict"}
+"""Routes of the serve process; all others of both pass through the table of the work process."""
+
+
+def tables() -> dict[str, dict[str, str]]:
+    """Door, such as `GET /api/v1/runs`, to {heading: cell}, from the page."""
+    found: dict[str, dict[str, str]] = {}
+    for section in PAGE.read_text().split("\n## ")[1:]:
+        lines = [line.strip("|") for line in section.splitlines() if line.startswith("|")]
+        cells = [[cell.strip().strip("`") for cell in line.split("|")] for line in lines]
+        head = cells[0]
+        for row in cells[2:]:
+            named = dict(zip(head, row, strict=True))
+            door = named.get("route", named.get("door", "none"))
+            if door != "none":
+                found[door] = named
+    return found
+
+
+def filled(path: str) -> str:
+    """The path with a value for each parameter: the declared service, else something that is not there."""
+    return re.sub(r"{(\w+)}", lambda match: "score" if match[1] == "service" else "1", path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("permissions")
+    with Running(folder / "data", file=write_system(folder)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def keys(run: Running) -> dict[Role, str]:
+    made = {role: run.command("keys", "create", "--name", role, "--role", role)[1]["key"] for role in Role}
+    time.sleep(1)  # (a process keeps what it knows of keys for half a second)
+    return made
+
+
+def asked(run: Running, door: str, key: str) -> int:
+    method, _, path = door.partition(" ")
+    return run.ask(method, filled(path), b"{}" if method == "POST" else None, key=key)[0]
+
+
+def test_the_page_lists_every_route() -> None:
+    assert PAGE.read_text() == render_matrix(OPERATIONS.values())
+    registered = {f"{door.method} {door.path}" for door in doors()}
+    assert set(tables()) == registered | SERVED
+    assert set(DOORS) <= set(tables())
+
+
+@pytest.mark.parametrize("door", sorted(tables()) if PAGE.exists() else [])
+def test_every_cell_is_what_the_door_answers(door: str, run: Running, keys: dict[Role, str]) -> None:
+    row = tables()[door]
+    public = row["permission"] == "none"
+    assert (asked(run, door, "") == 401) is not public
+    assert (asked(run, door, "hr_0000000000000000_" + "0" * 64) == 401) is not public
+    for role in Role:
+        status = asked(run, door, keys[role])
+        assert status != 401, (door, role)
+        assert (status == 403) is (row[role] == "no"), (door, role, status)
+
+
+def test_what_is_not_registered_is_not_there(run: Running, keys: dict[Role, str]) -> None:
+    for path in ("/redoc", "/api/v1", "/api/v1/nothing", "/services", "/static/x"):
+        assert run.ask("GET", path, key=keys[Role.ADMIN])[0] == 404
+
+
+def test_a_browser_may_read_with_the_key_as_password(run: Running, keys: dict[Role, str]) -> None:
+    import base64
+
+    status, _, headers = run.ask("GET", "/")
+    assert (status, headers["www-authenticate"].partition(" ")[0]) == (401, "Basic")
+    basic = "Basic " + base64.b64encode(f"me:{keys[Role.ADMIN]}".encode()).decode()
+    assert run.ask("GET", "/", Authorization=basic)[0] == 200
+    assert run.ask("POST", "/api/v1/clock", b"{}", Authorization=basic)[0] == 401, "a browser sends it with foreign posts too"
+
+
+def test_a_route_without_a_permission_cannot_be_registered() -> None:
+    routes = Routes(FastAPI(), None, None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="declares no permission"):
+        routes.add(Door("GET", "/x", None, lambda: None))  # type: ignore[arg-type]
+    routes.add(Door("GET", "/x", Permission.READ, lambda: None))
+    with pytest.raises(ValueError, match="twice"):
+        routes.add(Door("GET", "/x", PUBLIC, lambda: None))
+
+
+def test_every_route_of_the_app_was_registered_with_a_permission(tmp_path: Path) -> None:
+    from app_world import open_world
+
+    from headrace.app.http import control_plane
+    from headrace.app.work import Work
+
+    _, routes = control_plane(Work(open_world(tmp_path)), keys_required=False)
+    found = {(method, r.path) for r in routes.app.routes if isinstance(r, APIRoute) for method in r.methods}
+    assert found == set(routes.doors)
+    assert len(routes.app.routes) == len(found)
+    assert isinstance(routes.callers, Callers)

@@ -111,9 +111,11 @@ class Collected:
             self.next_offset = batch.next_offset
 
 
-def apply_all(ctx: Context, *sinks: Collected, spec: StreamSpec = ORDER, max_records: int = 65_536) -> None:
+def apply_all(
+    ctx: Context, *sinks: Collected, spec: StreamSpec = ORDER, max_records: int = 65_536, flush_rows: int = 262_144
+) -> None:
     """Everything in the log, into the sinks and the lake, as a fresh process."""
-    lake = LakeSink(ctx, spec)
+    lake = LakeSink(ctx, spec, flush_rows=flush_rows)
     applier = StreamApplier(ctx, spec, [*sinks, lake])
     while applier.step(max_records):
         pass

@@ -119,7 +119,10 @@ def test_a_record_that_came_into_the_log_otherwise_arrived_at_its_timestamp(make
     assert [entry.id for entry in entries(ctx, "order")] == ["year_3000"]
 
 
-def test_a_step_killed_at_any_write_and_done_again_loses_and_doubles_nothing(make_context: MakeContext) -> None:
+@pytest.mark.parametrize("flush_rows", [1, 1000])
+def test_a_step_killed_at_any_write_and_done_again_loses_and_doubles_nothing(
+    make_context: MakeContext, flush_rows: int
+) -> None:
     expected = None
     for at in range(200):
         system = f"shop{at}"
@@ -127,7 +130,7 @@ def test_a_step_killed_at_any_write_and_done_again_loses_and_doubles_nothing(mak
         append_raw(ctx, "order", STORY)
         kept, faults = Collected(), Faults(at)
         try:
-            apply_all(dying(ctx, faults), kept, max_records=5)
+            apply_all(dying(ctx, faults), kept, max_records=5, flush_rows=flush_rows)
             died = False
         except Killed:
             died = True

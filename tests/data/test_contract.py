@@ -200,6 +200,24 @@ def test_values_that_only_together_are_json_do_not_pass() -> None:
     assert [place for place, _ in refused] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("number", "price", "valid"), [(0, -1.5, True), (1000, 0.0, True), (-1, 0.0, False), (1001, 0.0, False), (1, -1.51, False)]
+)
+def test_the_ends_of_a_range_belong_to_it(number: int, price: float, valid: bool) -> None:
+    document = GOOD | {"number": number, "price": price}
+    assert isinstance(CONTRACT.decode(json.dumps(document).encode(), NOW), dict) == valid
+    assert CONTRACT.check_frame(pl.DataFrame([document]), NOW).is_empty() == valid
+
+
+@pytest.mark.parametrize(("ahead", "valid"), [(0, True), (1000, False)])
+def test_the_latest_allowed_time_belongs_to_the_allowed_ones(ahead: int, valid: bool) -> None:
+    document = GOOD | {"at": (NOW + DAY + ahead) // 1000}
+    raw = json.dumps(document).encode()
+    assert isinstance(CONTRACT.decode(raw, NOW), dict) == valid
+    assert CONTRACT.decode_batch([raw], NOW)[0].height == valid
+    assert CONTRACT.check_frame(pl.DataFrame([document]), NOW).is_empty() == valid
+
+
 def test_each_event_may_have_its_own_now() -> None:
     raw = json.dumps(GOOD).encode()
     frame, refused = CONTRACT.decode_batch([raw, raw], np.array([NOW - 2 * DAY, NOW]))

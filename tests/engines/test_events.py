@@ -23,6 +23,8 @@ from pathlib import Path
 from headrace.engines.events.segments import SegmentLog
 log = SegmentLog(Path(sys.argv[1]), segment_bytes=20_000)
 name, size, rounds = sys.argv[2].encode(), int(sys.argv[3]), int(sys.argv[4])
+print("ready", flush=True)
+sys.stdin.readline()
 for number in range(rounds):
     values = [b"%s/%d/%d" % (name, number, k) + b"." * 40 for k in range(size)]
     offset = log.append("t", 0, values, sync=False)
@@ -45,7 +47,17 @@ class TestMemoryLog(EventLogConformance):
 
 def _appender(folder: Path, name: str, size: int, rounds: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", APPENDER, str(folder), name, str(size), str(rounds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def _start(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.write("go\n")
+    child.stdin.close()
+    child.stdin = None
 
 
 def _segments(folder: Path, topic: str = "t") -> list[Path]:
@@ -53,16 +65,18 @@ def _segments(folder: Path, topic: str = "t") -> list[Path]:
 
 
 def test_processes_append_without_loss_or_doubling(tmp_path: Path) -> None:
-    children = [_appender(tmp_path, name, 7, 150) for name in ("a", "b")]
+    children = [_appender(tmp_path, name, 7, 1500) for name in ("a", "b")]
     log = SegmentLog(tmp_path, segment_bytes=20_000)
-    acknowledged = {log.append("t", 0, [b"me/%d" % n], sync=False): b"me/%d" % n for n in range(150)}
+    for child in children:
+        _start(child)
+    acknowledged = {log.append("t", 0, [b"me/%d" % n], sync=False): b"me/%d" % n for n in range(1500)}
     for child, name in zip(children, ("a", "b"), strict=True):
         output, _ = child.communicate(timeout=60)
         assert child.returncode == 0
         for line in output.splitlines():
             offset, number = map(int, line.split())
             acknowledged |= {offset + k: b"%s/%d/%d" % (name.encode(), number, k) + b"." * 40 for k in range(7)}
-    assert dict(enumerate(log.read("t", 0, 0, max_records=10_000).values)) == acknowledged
+    assert dict(enumerate(log.read("t", 0, 0, max_records=100_000).values)) == acknowledged
     assert len(_segments(tmp_path)) > 3
 
 
@@ -71,6 +85,7 @@ def test_a_killed_process_loses_and_doubles_nothing_acknowledged(tmp_path: Path)
     for kill in range(4):
         name = f"run{kill}"
         child = _appender(tmp_path, name, 200, 100_000)
+        _start(child)
         assert child.stdout is not None
         lines = [child.stdout.readline()]
         time.sleep(0.05 * kill)
@@ -103,15 +118,25 @@ def test_a_torn_tail_is_cut_and_reported(tmp_path: Path, capfd: pytest.CaptureFi
     assert log.read("t", 0, 0).values == [b"whole", b"next"]
 
 
-def test_a_tail_torn_by_another_process_is_cut_by_the_next_append(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_a_tail_torn_by_another_process_is_cut_by_the_next_append(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kept: int
+) -> None:
+    """`kept` 0: not torn, but a batch that stands where its offset does not belong."""
     log = SegmentLog(tmp_path)
     log.append("t", 0, [b"whole"])
-    whole = _segments(tmp_path)[-1].read_bytes()
-    with _segments(tmp_path)[-1].open("ab") as file:
-        file.write(whole[:-3])
+    path = _segments(tmp_path)[-1]
+    whole = path.read_bytes()
+    with path.open("ab") as file:
+        file.write(whole[: len(whole) - kept])
+    assert log.read("t", 0, 0).values == SegmentLog(tmp_path / ".").read("t", 0, 0).values == [b"whole"]
+    with path.open("ab") as file:
+        file.write(whole[: len(whole) - kept])
     assert log.read("t", 0, 0).values == [b"whole"]
-    assert log.append("t", 0, [b"next"]) == 1
-    assert log.read("t", 0, 0).values == [b"whole", b"next"]
+    assert log.append("t", 0, [b"n"]) == 1
+    assert capfd.readouterr().err.count("event_log.torn_tail") == 2
+    assert path.stat().st_size == 2 * len(whole) - len(b"hole")
+    assert log.read("t", 0, 0).values == [b"whole", b"n"]
 
 
 def test_damage_before_whole_batches_is_an_error_and_cuts_nothing(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ COMPACT_COMMITS = 64
 
 
 class LakeSink:
-    """Buffers and commits after 262,144 rows or 30 s, with the next offset as the transaction version. What was buffered
+    """Buffers and commits after `flush_rows` rows or 30 s, with the next offset as the transaction version. What was buffered
     when the process died is taken from the log at the next start."""
 
-    def __init__(self, ctx: Context, spec: StreamSpec) -> None:
+    def __init__(self, ctx: Context, spec: StreamSpec, *, flush_rows: int = FLUSH_ROWS) -> None:
+        self._flush_rows = flush_rows
         self._lake = ctx.lake
         self._table = table_of(ctx, spec.name)
         self._empty = event_schema(spec).to_frame()
@@ -48,7 +49,7 @@ class LakeSink:
         self._buffer.append(frame)
         self._rows += frame.height
         self._next = batch.next_offset
-        if self._rows >= FLUSH_ROWS or MACHINE.monotonic() - self._since >= FLUSH_SECONDS:
+        if self._rows >= self._flush_rows or MACHINE.monotonic() - self._since >= FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -56,7 +57,7 @@ class LakeSink:
         if self._next <= self._held:
             return
         frame = pl.concat(self._buffer) if self._buffer else self._empty
-        if frame.height or self._next - self._held >= FLUSH_ROWS:
+        if frame.height or self._next - self._held >= self._flush_rows:
             placed = frame.with_columns(pl.lit(0, pl.Int32).alias("_partition"))
             self._lake.append(self._table, placed, application=LAKE_APPLICATION, version=self._next)
             self._commits += 1

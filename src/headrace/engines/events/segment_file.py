@@ -48,6 +48,8 @@ class SegmentFile:
             size = self.size  # asked after the read: what lies below it is written
             at = 0
             while (header := parse_header(chunk, at)) is not None and self.position + header.size <= size:
+                if header.base != self.next:
+                    return
                 self._take(header)
                 at += header.size
             if at == 0:

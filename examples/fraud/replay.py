@@ -35,12 +35,13 @@ class Replay:
             for day in range(days):
                 self._day(day)
                 bar.advance(self._state(day))
-                if self._goes_on(bar) is False:
+                if not self._goes_on(bar):
                     break
         self._figures()
 
     def _day(self, day: int) -> None:
-        """One day. A request is sent before its payment arrives in even hours, and after it in odd ones."""
+        """One day. A request is sent before its payment arrives in even hours, and after it in odd ones; in both, after
+        everything of earlier hours has been applied. At midnight all that follows has been decided."""
         stage = self.stage
         start = stage.plan.start + timedelta(days=day)
         events = stage.payments_between(start, start + timedelta(days=1))
@@ -55,7 +56,7 @@ class Replay:
                 self._ask(now)
             stage.door.send("transaction", lines(now.select(EVENT)))
             stage.door.send("fraud_report", lines(stage.reports_between(begin, end)))
-            stage.settle()
+            stage.wait_until_applied()
             if hour % 2 == 1:
                 self._ask(now)
         stage.settle()
@@ -68,25 +69,22 @@ class Replay:
     def _goes_on(self, bar: Bar) -> bool:
         """Release the sabotaged challenger when the retrained one is promoted; False when the story is told."""
         door = self.stage.door
-        rollouts = {r["challenger"]: r for r in door.get("/rollouts", service="scoring")}
+        rollouts = {r["challenger"]: r for r in door.get("/rollouts")}
         if self.sabotaged is not None:
             return rollouts[self.sabotaged]["state"] not in ENDED
         released = [r for r in door.get("/retrainings") if r["version"] in rollouts]
         if released and rollouts[released[0]["version"]]["state"] in ENDED:
             bar.say("a sabotaged challenger is released")
             path = self.stage.scratch / "sabotaged.onnx"
-            path.write_bytes(sabotaged_model(len(self._columns())))
+            path.write_bytes(sabotaged_model(len(door.get("/registry/boosting/versions")[0]["features"])))
             self.sabotaged = door.command("registry", "register", "boosting", "--artifact", path)["version"]
             door.post(f"/registry/boosting/versions/{self.sabotaged}/approve", {"reason": "to see the guard at work"})
             door.post("/rollouts", {"service": "scoring", "version": self.sabotaged, "reason": "to see the guard at work"})
             self.stage.settle()
         return True
 
-    def _columns(self) -> list[str]:
-        return list(self.stage.door.get("/registry/boosting/versions")[0]["features"])
-
     def _state(self, day: int) -> str:
-        rollouts = self.stage.door.get("/rollouts", service="scoring")
+        rollouts = self.stage.door.get("/rollouts")
         alarms = self.stage.door.get("/alarms")
         newest = max(rollouts, key=lambda r: r["challenger"])
         state = f"version {newest['challenger']} {newest['state']} {newest['weight']:.0%}"
@@ -107,12 +105,12 @@ class Replay:
         if retrainings:
             first = retrainings[-1]
             figures["retrained"] = {"dataset_version": first["dataset"], "version": first["version"]}
-        rollouts = sorted(door.get("/rollouts", service="scoring"), key=lambda r: r["challenger"])
+        rollouts = sorted(door.get("/rollouts"), key=lambda r: r["challenger"])
         figures["rollouts"] = [
             {
                 "version": rollout["challenger"],
                 "outcome": rollout["state"],
-                "canary_entities": rollout["requests"]["challenger"],
+                "canary_entities": None,
                 "spoilt_requests": rollout["requests"]["spoilt"],
             }
             for rollout in rollouts

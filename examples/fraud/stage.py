@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,14 @@ class Stage:
         answer = self.door.get("/settled", timeout=SETTLE_SECONDS)
         if not answer["settled"]:
             raise TimeoutError(f"not settled after {SETTLE_SECONDS} s: {answer}")
+
+    def wait_until_applied(self) -> None:
+        """Wait until no stream lags behind its log."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while any(stream["lag"] for stream in self.door.get("/streams")):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the streams still lag after {SETTLE_SECONDS} s")
+            time.sleep(0.005)
 
     def payments_between(self, start: datetime, end: datetime) -> pl.DataFrame:
         return self.payments.filter((pl.col("at") >= start) & (pl.col("at") < end))

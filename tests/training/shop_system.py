@@ -34,10 +34,13 @@ def evaluated(history, test):
 
 
 recent = system.windows(Visit, by="customer", over=["1d"], own_event=True, count=hr.count(), amount=hr.mean("amount"))
+pages = system.windows(
+    Visit, by="customer", over=["1h", "1d"], name="past", own_event=True, count=hr.count(), depth=hr.mean("pages")
+)
 bought = hr.label(Purchase, on="visit_id", within="1d")
 spine = system.join(Visit, Purchase, on="visit_id")
 plain = system.model(features=["pages", "amount", recent], label=bought, evaluate=evaluated)
-complete = system.model(features=["pages", recent], label=bought)
+complete = system.model(features=["pages", pages], label=bought)
 
 
 @system.model(

@@ -22,7 +22,9 @@ def evaluate(ctx: Context, run_id: str, *, start: int, end: int, known_at: int, 
         raise CheckFailed(f"run `{run_id}` is `{run.status}` and has no estimator", hint="train it again, or choose another")
     window = {"start": start, "end": end, "known_at": known_at, "history_start": history_start}
     arguments = {"model": run.model, "estimator": run.artifacts["estimator"], "window": window}
-    metrics: dict[str, float] = run_in_child(ctx, "headrace.training.child:evaluate", arguments, cpus=TEST_CPUS)
+    metrics: dict[str, float] = run_in_child(
+        ctx, f"the evaluation of run `{run_id}`", "headrace.training.child:evaluate", arguments, cpus=TEST_CPUS
+    )
     numbers = {name: float("nan") if value is None else value for name, value in metrics.items()}
     runs.log_metrics(ctx, run_id, {f"test.{name}": value for name, value in numbers.items()})
     return numbers

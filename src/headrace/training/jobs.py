@@ -14,13 +14,15 @@ LOADER = "headrace.app.child:context"
 composition root lies above this room."""
 
 
-def run_in_child(ctx: Context, entry: str, arguments: dict[str, Any], *, cpus: float = 1) -> Any:
-    """Run `entry` in a compute child and return its result. CheckFailed with the child's message and hint."""
+def run_in_child(ctx: Context, what: str, entry: str, arguments: dict[str, Any], *, cpus: float = 1) -> Any:
+    """Run `entry` in a compute child and return its result. CheckFailed says that `what` failed, with the child's message
+    and hint."""
     job = Job(entry, {**arguments, "loader": LOADER, "context": ctx.child_arguments()}, cpus=cpus)
     result = ctx.compute.result(ctx.compute.submit(job))
     if result.state == "failed":
         message, _, hint = result.error.partition("\nhint: ")
-        raise CheckFailed(message, hint=hint or "the job's log in the folder `run` of the data folder has more")
+        logs = ctx.run_folder / "jobs"
+        raise CheckFailed(f"{what} failed: {message}", hint=hint or f"its traceback is in the newest log of `{logs}`")
     return result.value
 
 

@@ -43,7 +43,7 @@ def search(ctx: Context, model: str, dataset: str, *, trials: int, seed: int, ho
             "model": model, "dataset": dataset, "seed": seed, "code_hash": code_hash(spec), "trials": trials,
             "holdout_from": holdout_from, "run": run_id,
         }  # fmt: skip
-        result = run_in_child(ctx, "headrace.training.child:search", arguments)
+        result = run_in_child(ctx, f"the search for `{model}`", "headrace.training.child:search", arguments)
         return runs.finish(ctx, run_id, runs.Outputs(**result))
 
 

@@ -32,7 +32,7 @@ def train(
     given = all_parameters(spec, parameters or {})
     with runs.recording(ctx, runs.Inputs(model, dataset, code_hash(spec), seed, given, parent)) as run_id:
         arguments = {"model": model, "dataset": dataset, "parameters": given, "seed": seed, "code_hash": code_hash(spec)}
-        result = run_in_child(ctx, "headrace.training.child:train", arguments)
+        result = run_in_child(ctx, f"the training of `{model}`", "headrace.training.child:train", arguments)
         return runs.finish(ctx, run_id, runs.Outputs(**result))
 
 

@@ -8,7 +8,8 @@ from headrace.engines.context import Context
 from headrace.governance import keys
 from headrace.governance.backup import backup
 from headrace.governance.predictions import logged
-from headrace.governance.types import BackupResult, CreatedKey, KeyInfo
+from headrace.governance.types import BackupResult, CreatedKey, KeyInfo, Why
+from headrace.governance.why import why
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.identity import Permission, Role
 from headrace.kernel.operation import operation
@@ -62,6 +63,12 @@ def audit_prove(ctx: Context, *, id: str) -> Proof:
 def audit_verify(ctx: Context, *, checkpoint: Path | None = None, key: str | None = None) -> Verification:
     """Verify the whole ledger, with a checkpoint saved elsewhere and the public key KEY (or a file with it) when given."""
     return verify(ctx, checkpoint=checkpoint, key=key)
+
+
+@operation("predictions.why", permission=Permission.READ, http="GET /predictions/{id}/why", cli="why")
+def explain_prediction(ctx: Context, *, id: str) -> Why:
+    """Explain a prediction: version, features and their ages, training data, approval, later label, and the proof."""
+    return why(ctx, id)
 
 
 @operation("backup.create", permission=Permission.ADMINISTER, changes=True, cli="backup")

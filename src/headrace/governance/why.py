@@ -1,0 +1,93 @@
+"""Why a prediction came out as it did: what answered, from which values, trained on what, approved by whom, and proved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from headrace.data.history import history
+from headrace.data.types import StreamSpec
+from headrace.engines.context import Context
+from headrace.features.types import WindowView
+from headrace.governance.predictions import LoggedPrediction, logged
+from headrace.governance.types import FeatureValue, Why
+from headrace.kernel.errors import NotFound
+from headrace.kernel.times import SECOND, format_time
+from headrace.ledger.proving import prove_record
+from headrace.monitoring.labels import labelled
+from headrace.registry.versions import version
+from headrace.serving.types import PredictionRecord, ServiceSpec
+from headrace.training.runs import run
+
+
+def why(ctx: Context, prediction_id: str) -> Why:
+    """The chain behind the prediction; NotFound for an id that no prediction log of the system has.
+
+    The proof is of the record as it was logged: what is shown here of the prediction is what was logged.
+    """
+    found = logged(ctx, prediction_id)
+    if found is None:
+        raise NotFound(f"no prediction has the id `{prediction_id}`", hint="`headrace predictions export` lists them")
+    record = found.record
+    service = ctx.specs.get(ServiceSpec, record.service)
+    model = version(ctx, service.model.name, record.version)
+    trained = None if model.run is None else run(ctx, model.run)
+    label = labelled(ctx, service, [record], known_at=ctx.clock.now()).row(0, named=True)
+    return Why(
+        prediction=_told(found),
+        version=record.version,
+        alias=record.role,
+        features=list(_features(ctx, service, record)),
+        dataset_version=None if trained is None else trained.dataset,
+        code=None if trained is None else trained.code_hash,
+        approved_by=model.approved_by,
+        label=bool(label["label"]) if label["mature"] else None,
+        proof=prove_record(ctx, found.topic, found.offset),
+    )
+
+
+def _told(found: LoggedPrediction) -> dict[str, Any]:
+    """What the log says of the answer and of the deployment that gave it."""
+    record = found.record
+    return {
+        "id": record.id,
+        "service": record.service,
+        "at": format_time(record.at),
+        "score": record.score,
+        "entity": record.entity,
+        "request": record.request,
+        "rollout": record.rollout,
+        "generation": record.generation,
+        "topic": found.topic,
+        "offset": found.offset,
+    }
+
+
+def _features(ctx: Context, service: ServiceSpec, record: PredictionRecord) -> Iterator[FeatureValue]:
+    """The logged values in model order. What comes from the request is as old as the request: 0."""
+    ages: dict[str, float | None] = {}
+    views = service.model.features.views
+    frames = {stream: history(ctx, stream) for stream in {view.stream for view in views}}
+    for view in views:
+        stream = ctx.specs.get(StreamSpec, view.stream)
+        ages |= dict.fromkeys(view.columns, _age(view, stream, frames[stream.name], record))
+    for name, value in zip(service.model.features.columns, record.features, strict=False):
+        yield FeatureValue(name, None if math.isnan(value) else value, ages.get(name, 0.0))
+
+
+def _age(view: WindowView, stream: StreamSpec, events: pl.DataFrame, record: PredictionRecord) -> float | None:
+    """Seconds between the asking time and the newest event of the key that the window could count at the logged
+    position: not after the asking time less the delay, and not the asking event itself. None without one."""
+    time = pl.col(stream.time).dt.epoch("us")
+    position = record.positions.get(view.name, {}).get(stream.name, -1)
+    events = events.filter(pl.col("_offset") <= position, time <= record.at - view.delay)
+    for column in view.by:
+        events = events.filter(pl.col(column) == record.request.get(column))
+    if record.own_id is not None:
+        events = events.filter(pl.col(stream.id).cast(pl.String) != record.own_id)
+    if events.is_empty():
+        return None
+    return (record.at - int(events.select(time.max()).item())) / SECOND

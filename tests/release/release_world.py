@@ -21,6 +21,7 @@ from headrace.engines.open import open_context
 from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.settings import Settings
 from headrace.kernel.times import DAY, HOUR, MINUTE, format_time, parse_time
+from headrace.registry.tables import VERSIONS
 from headrace.release import rollouts
 from headrace.release.types import Rollout
 from headrace.serving.prediction_log import PredictionLog
@@ -64,7 +65,27 @@ def service() -> ServiceSpec:
 
 
 def opened(folder: Path) -> Context:
-    return open_context(Settings(data=folder), "bank", system().specs(), clock=FixedEventClock(START))
+    """The world with versions 1, 2 and 3, or opened again."""
+    again = (folder / "catalog.sqlite").exists()
+    ctx = open_context(Settings(data=folder), "bank", system().specs(), clock=FixedEventClock(START))
+    for number in () if again else (1, 2, 3):
+        register(ctx, number)
+    return ctx
+
+
+def register(ctx: Context, number: int) -> None:
+    """Enter a version row as the registry does, without an artifact."""
+    facts = {
+        "features": ["amount"], "definition_hashes": {}, "proof": None, "golden": "", "reference": "", "signature": {},
+        "metrics": {},
+    }  # fmt: skip
+    with ctx.catalog.transaction() as connection:
+        connection.execute(
+            VERSIONS.insert().values(
+                system=ctx.system, name="fraud", number=number, engine="onnx", artifact="", content_hash="", facts=facts,
+                created_at=0,
+            )
+        )  # fmt: skip
 
 
 Score = Callable[[int, float, np.random.Generator], float | None]

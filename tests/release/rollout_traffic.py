@@ -60,7 +60,7 @@ class Outcome:
     spent: int
 
 
-def run(salt: str, entities: int, log: Traffic, error: np.ndarray, *, at_once: int = 500) -> Outcome:
+def run(salt: str, entities: int, log: Traffic, error: np.ndarray, *, at_once: int = 10_000) -> Outcome:
     """Feed a rollout to the guards in pieces of `at_once` requests until one rolls it back."""
     state, bits = GuardState(), np.zeros(entities, np.uint8)
     challenger, weight = arms(salt, entities, log.entity)

@@ -39,9 +39,9 @@ class DecayState:
 
 
 def registered_loss(ctx: Context, service: ServiceSpec, version: int) -> float | None:
-    """The log loss (nats) that the version was registered with; None without one."""
+    """The log loss (nats) on rows it was not fitted on that the version was registered with; None without one."""
     metrics = versions.version(ctx, service.model.name, version).metrics
-    return next((metrics[name] for name in ("test.log_loss", "log_loss") if name in metrics), None)
+    return next((metrics[name] for name in ("test.log_loss", "cross_fitted.log_loss") if name in metrics), None)
 
 
 def step(ctx: Context, watch: WatchSpec, service: ServiceSpec, state: DecayState, now: int) -> tuple[DecayState, Alarm | None]:

@@ -68,8 +68,6 @@ def _tails(ctx: Context, service: ServiceSpec, first: int, upto: int) -> dict[tu
 def _counted(ctx: Context, service: ServiceSpec, version: int, records: list[PredictionRecord]) -> CellCounts:
     counts = CellCounts(len(records), sum(r.error is not None for r in records))
     reference = reference_of(ctx, service, version)
-    if reference is None:
-        return counts
     rows = [r.features for r in records if r.features]
     matrix = np.array(rows, np.float64).reshape(len(rows), len(service.model.features.columns))
     for place, name in enumerate(service.model.features.columns):
@@ -89,17 +87,17 @@ def _add(total: CellCounts, more: CellCounts) -> None:
         total.score = total.score + more.score if len(total.score) else more.score
 
 
-def reference_of(ctx: Context, service: ServiceSpec, version: int) -> Reference | None:
-    """The histograms of the rows that the version was trained on; None for one registered without rows."""
+def reference_of(ctx: Context, service: ServiceSpec, version: int) -> Reference:
+    """The histograms of the rows that the version was trained on; empty for one registered without rows."""
     digest = versions.version(ctx, service.model.name, version).reference
-    return None if digest is None else msgspec.json.decode(ctx.blobs.get(ctx.system, digest), type=Reference)
+    return msgspec.json.decode(ctx.blobs.get(ctx.system, digest), type=Reference)
 
 
 def drift(ctx: Context, service: ServiceSpec, cells: Mapping[tuple[int, int], CellCounts], start: int, end: int) -> (
     DriftReport | None
 ):  # fmt: skip
     """The drift of the version that answered most on the window's last day, over the asking days of [start, end); None
-    without answers or reference. Times are microseconds; a day counts whole."""
+    without answers. Times are microseconds; a day counts whole."""
     days = range(start // DAY, -(-end // DAY))
     inside = {key: counts for key, counts in cells.items() if key[1] in days}
     if not inside:
@@ -107,8 +105,6 @@ def drift(ctx: Context, service: ServiceSpec, cells: Mapping[tuple[int, int], Ce
     last = max(day for _, day in inside)
     version = max((counts.count, v) for (v, day), counts in inside.items() if day == last)[1]
     reference = reference_of(ctx, service, version)
-    if reference is None:
-        return None
     total = CellCounts()
     for (v, _), counts in sorted(inside.items()):
         if v == version:

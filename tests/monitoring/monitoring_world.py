@@ -75,18 +75,18 @@ def reference(seed: int = 1, rows: int = 20_000) -> Reference:
     return Reference({"amount": histogram(amounts), "half": histogram(amounts / 2)}, histogram(scores))
 
 
-def register(ctx: Context, number: int, metrics: dict[str, float]) -> None:
-    """Enter a version row as the registry does, without an artifact."""
+def register(ctx: Context, number: int, metrics: dict[str, float], artifact: bytes = b"") -> None:
+    """Enter a version row as the registry does."""
     digest = ctx.blobs.put(ctx.system, msgspec.json.encode(reference()))
     facts = {
-        "features": ["amount", "half"], "definition_hashes": {}, "proof": None, "golden": "", "reference": digest, "signature": {},
-        "metrics": metrics,
+        "features": ["amount", "half"], "definition_hashes": {}, "proof": None, "golden": "", "reference": digest,
+        "signature": {}, "metrics": metrics,
     }  # fmt: skip
     with ctx.catalog.transaction() as connection:
         connection.execute(
             VERSIONS.insert().values(
-                system=ctx.system, name="fraud", number=number, engine="onnx", artifact="", content_hash="", facts=facts,
-                created_at=0,
+                system=ctx.system, name="fraud", number=number, engine="onnx", content_hash="", facts=facts,
+                artifact=ctx.blobs.put(ctx.system, artifact), created_at=0,
             )
         )  # fmt: skip
 

@@ -87,7 +87,7 @@ def test_any_asking_time_and_position_equal_the_oracle(history, data):
     requests, at, position, own, reported = zip(*asked, strict=True)
     schema = {f.name: tables["pay"].schema[f.name] for f in PAY.fields if f.name != "at"}
     table = pl.DataFrame([{name: r[name] for name in schema} for r in requests], schema=schema)
-    points = AskingPoints(table, *(np.array(v, np.int64) for v in (at, position, own, reported)), is_event=True)
+    points = AskingPoints(table, *(np.array(v, np.int64) for v in (at, position, own, reported)), np.ones(len(at), bool))
     for view in VIEWS:
         found = rows_of(view, points, tables)
         for row, (request, t, p, o, q) in zip(found, asked, strict=True):

@@ -33,9 +33,9 @@ def asking_points_of(
     reported = np.full(len(at), ALWAYS)
     if view.stream == spine:
         own = asking["_own"].to_numpy()
-        return AskingPoints(asking, at, own, own, reported, is_event=True)
+        return AskingPoints(asking, at, own, own, reported, own >= 0)
     own = np.full(len(at), -1, np.int64)
-    return AskingPoints(asking, at, created_positions(frame_of(frames, view.stream), at), own, reported, is_event=False)
+    return AskingPoints(asking, at, created_positions(frame_of(frames, view.stream), at), own, reported, own >= 0)
 
 
 def backfill(
@@ -53,12 +53,18 @@ def backfill(
 
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(evaluated, features.views))
+    return asking.with_columns(feature_columns(features, asking, dict(zip(features.views, results, strict=True)), specs))
+
+
+def feature_columns(
+    features: FeatureSet, asking: pl.DataFrame, views: Mapping[WindowView, list[Values]], specs: Specs
+) -> list[pl.Series]:
+    """The features as columns in model order, from the values of the views."""
     columns: dict[str, pl.Series] = {}
-    for view, values in zip(features.views, results, strict=True):
+    for view, values in views.items():
         columns.update({series.name: series for series in view_series(view, values, specs)})
     columns.update(_request_columns(features, asking, columns))
-    wanted = [columns.get(name, asking[name] if name in asking.columns else None) for name in features.columns]
-    return asking.with_columns([series for series in wanted if series is not None])
+    return [columns[name] if name in columns else asking[name] for name in features.columns]
 
 
 def _request_columns(features: FeatureSet, asking: pl.DataFrame, computed: Mapping[str, pl.Series]) -> dict[str, pl.Series]:

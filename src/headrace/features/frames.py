@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,15 +28,15 @@ DTYPES: dict[FieldType, pl.DataType] = {
 @dataclass(frozen=True, slots=True)
 class AskingPoints:
     """Where a view is asked, arrays int64 [n]: `at` microseconds; `position`, `reported` as in the kernel; `own` offset
-    of the asking event in the view's stream at that position, -1 when it is not there. `is_event`: whether the rows of
-    the frame are events of the view's stream, so that `own_event` can add them."""
+    of the asking event in the view's stream at that position, -1 when it is not there. `is_event` bool [n]: which rows of the
+    frame are events of the view's stream, so that `own_event` can add them."""
 
     frame: pl.DataFrame
     at: np.ndarray
     position: np.ndarray
     own: np.ndarray
     reported: np.ndarray
-    is_event: bool
+    is_event: np.ndarray
 
 
 def frame_of(frames: Mapping[str, pl.DataFrame], stream: str) -> pl.DataFrame:
@@ -57,12 +58,27 @@ def argument_array(values: pl.Series) -> np.ndarray:
     return values.to_numpy()
 
 
+def argument_value(kind: FieldType, value: Any) -> np.ndarray:
+    """One value as `argument_array` gives a column of one row."""
+    if kind == "datetime":
+        return np.array([np.iinfo(np.int64).min if value is None else value], np.int64).view("datetime64[us]")
+    if kind == "str":
+        return np.array([value], dtype=object)
+    if value is None:
+        return np.array([np.nan])
+    return np.array([value], {"int": np.int64, "float": np.float64, "bool": np.bool_}[kind])
+
+
+def predicate_inputs(view: WindowView) -> tuple[str, ...]:
+    """The columns that the view's `where` takes."""
+    return () if view.predicate is None else tuple(inspect.signature(view.predicate).parameters)
+
+
 def passing(view: WindowView, frame: pl.DataFrame) -> np.ndarray:
     """bool [n]: the rows that the view's `where` keeps."""
     if view.predicate is None:
         return np.ones(len(frame), bool)
-    names = inspect.signature(view.predicate).parameters
-    kept = np.asarray(view.predicate(**{name: argument_array(frame[name]) for name in names}))
+    kept = np.asarray(view.predicate(**{name: argument_array(frame[name]) for name in predicate_inputs(view)}))
     return np.broadcast_to(kept.astype(bool), len(frame))
 
 
@@ -104,7 +120,7 @@ def _reports(view: WindowView, on: pl.Series, frames: Mapping[str, pl.DataFrame]
 def _asked_keys(view: WindowView, points: AskingPoints, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Key codes of the events and of the asking points."""
     events = [frame[name] for name in view.by]
-    if points.is_event and len(frame) and bool(np.all(points.own >= 0)):
+    if len(frame) and bool(np.all(points.own >= 0)):
         key, _ = key_codes(events, [], len(frame), 0)
         return key, key[np.searchsorted(frame["_offset"].to_numpy(), points.own)]
     return key_codes(events, [points.frame[name] for name in view.by], len(frame), len(points.at))
@@ -112,9 +128,9 @@ def _asked_keys(view: WindowView, points: AskingPoints, frame: pl.DataFrame) -> 
 
 def _added(view: WindowView, points: AskingPoints, own: np.ndarray) -> np.ndarray:
     """Rows of the asking frame whose event the windows must add, because it is not in the log."""
-    if not (view.own_event and points.is_event) or bool(np.all(own >= 0)):
+    if not view.own_event or bool(np.all(own >= 0)) or not bool(points.is_event.any()):
         return np.zeros(0, np.int64)
-    return np.flatnonzero((own < 0) & passing(view, points.frame))
+    return np.flatnonzero((own < 0) & points.is_event & passing(view, points.frame))
 
 
 def view_values(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
@@ -136,7 +152,7 @@ def view_values(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.
     columns = {name: kernel_column(rows[name]) for name in view.source_columns}
     reports = None if view.join is None else _reports(view, rows[view.join.on], frames, specs)
     time = frame[stream.time].to_physical().to_numpy()
-    every = points.is_event and points.position is points.own and np.array_equal(own, frame["_offset"].to_numpy())
+    every = points.position is points.own and np.array_equal(own, frame["_offset"].to_numpy())
     timeline = Timeline(Events(key, time, frame["_offset"].to_numpy(), columns, reports))
     asked = Asked(asked_key, points.at, points.position, own, points.reported, added)
     results = evaluate(view, timeline, None if every else asked)

@@ -1,0 +1,198 @@
+"""Keeping the online state of window views: a sink of applied batches, guarded by the offsets it has applied."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from headrace.data.applying import AppliedBatch
+from headrace.data.history import history
+from headrace.data.positions import position
+from headrace.data.types import StreamSpec
+from headrace.engines.context import Context
+from headrace.engines.online.port import OnlineStore
+from headrace.features.codes import key_codes
+from headrace.features.frames import passing
+from headrace.features.report_index import Changes, ReportIndex
+from headrace.features.state import Applied, StateLayout, entity_keys, pack_states, unpack_states
+from headrace.features.timeline import ALWAYS, order
+from headrace.features.types import WindowView
+from headrace.kernel.log import LOG
+
+CHUNK = 262_144
+"""Events that a rebuild applies at once."""
+
+
+class ViewWriter:
+    """The state of one view; every method returns what has to be written with it, at once."""
+
+    def __init__(self, online: OnlineStore, layout: StateLayout, lateness: int) -> None:
+        self.layout = layout
+        self._online = online
+        self._lateness = lateness
+        join = layout.view.join
+        self._index = None if join is None else ReportIndex(layout, join.on)
+
+    def applied(self) -> Applied:
+        return Applied.unpack(self._online.get(self.layout.applied_key))
+
+    def apply_events(self, frame: pl.DataFrame, next_offset: int) -> Changes:
+        """Insert the events in order, late ones too, and trim by the stream's watermark what no window can reach."""
+        applied = self.applied()
+        if next_offset - 1 <= applied.stream:
+            return {}
+        layout, view = self.layout, self.layout.view
+        frame = frame.filter(pl.col("_offset") > applied.stream)
+        newest = frame[layout.stream.time].to_physical().max()
+        watermark = max(applied.watermark, newest) if isinstance(newest, int) else applied.watermark
+        trim = watermark - self._lateness - view.span
+        kept = frame[layout.stream.time].to_physical().to_numpy() > trim
+        if not layout.keeps_filtered:
+            kept = kept & passing(view, frame)
+        code, _ = key_codes([frame[name] for name in view.by], [], len(frame), 0)
+        kept &= code >= 0
+        changes: Changes = {}
+        if kept.any():
+            changes.update(self._insert(frame.filter(pl.Series(kept)), code[kept], trim, next_offset - 1))
+        if self._index is not None:
+            changes.update(self._index.forget(self._online, trim))
+        changes[layout.applied_key] = Applied(next_offset - 1, applied.report, watermark).pack()
+        return changes
+
+    def _insert(self, frame: pl.DataFrame, code: np.ndarray, trim: int, position: int) -> Changes:
+        _, first, code = np.unique(code, return_index=True, return_inverse=True)
+        entities = entity_keys(frame[first], self.layout.view.by)
+        keys = [self.layout.key(entity) for entity in entities]
+        events = self.layout.events(frame)
+        changes: Changes = {}
+        if self._index is not None:
+            changes = self._join(self._index, frame, events, [entities[number] for number in code.tolist()])
+        words = self.layout.words
+        old, old_code, guards = unpack_states(self._online.get_many(keys), len(words))
+        fresh = events[words["offset"]] > guards[code]
+        events = np.concatenate([old, events[:, fresh]], axis=1)
+        code = np.concatenate([old_code, code[fresh]])
+        index = order(code, events[words["time"]])
+        index = index[events[words["time"]][index] > trim]
+        sizes = np.bincount(code[index], minlength=len(keys))
+        blobs = pack_states(events[:, index], sizes, position, -1)
+        return changes | dict(zip(keys, blobs, strict=True))
+
+    def _join(self, index: ReportIndex, frame: pl.DataFrame, events: np.ndarray, entities: list[bytes]) -> Changes:
+        """Enter the events where their reports will look for them, and take over the reports that came before."""
+        words = self.layout.words
+        rows = np.flatnonzero(frame[index.on].is_not_null().to_numpy())
+        keys = index.keys(frame[rows])
+        for row, entry in zip(rows.tolist(), index.find(self._online, keys), strict=True):
+            if entry is not None:
+                events[words["reported"], row] = entry.reported
+        times, offsets, reported = (events[words[name], rows].tolist() for name in ("time", "offset", "reported"))
+        return index.enter(keys, times, offsets, reported, [entities[row] for row in rows.tolist()])
+
+    def apply_reports(self, frame: pl.DataFrame, next_offset: int, time: str) -> Changes:
+        """Mark the events of the reports; a report that comes before its event waits for it."""
+        applied = self.applied()
+        if next_offset - 1 <= applied.report or self._index is None:
+            return {}
+        frame = frame.filter(pl.col("_offset") > applied.report, pl.col(self._index.on).is_not_null())
+        earliest: dict[bytes, int] = {}
+        for key, at in zip(self._index.keys(frame), frame[time].to_physical().to_list(), strict=True):
+            earliest[key] = min(at, earliest.get(key, ALWAYS))
+        waiting: dict[bytes, int] = {}
+        marks: dict[bytes, list[tuple[int, int]]] = {}
+        changes: Changes = {}
+        for key, entry in zip(earliest, self._index.find(self._online, list(earliest)), strict=True):
+            if entry is not None and entry.reported <= earliest[key]:
+                continue
+            if entry is None or entry.offset < 0:
+                waiting[key] = earliest[key]
+            else:
+                marks.setdefault(self.layout.key(entry.entity), []).append((entry.offset, earliest[key]))
+                changes[key] = type(entry)(entry.time, entry.offset, earliest[key], entry.entity).pack()
+        changes.update(self._index.wait(waiting))
+        changes.update(self._mark(marks, next_offset - 1))
+        changes[self.layout.applied_key] = Applied(applied.stream, next_offset - 1, applied.watermark).pack()
+        return changes
+
+    def _mark(self, marks: dict[bytes, list[tuple[int, int]]], position: int) -> Changes:
+        keys, words = list(marks), self.layout.words
+        events, code, stream = unpack_states(self._online.get_many(keys), len(words))
+        place = {
+            (key, offset): i
+            for i, (key, offset) in enumerate(zip(code.tolist(), events[words["offset"]].tolist(), strict=True))
+        }
+        for number, key in enumerate(keys):
+            for offset, at in marks[key]:
+                if (number, offset) in place:
+                    events[words["reported"], place[number, offset]] = at
+        sizes = np.bincount(code, minlength=len(keys))
+        blobs: list[bytes | None] = []
+        start = 0
+        for number, size in enumerate(sizes.tolist()):
+            blobs += pack_states(events[:, start : start + size], np.array([size]), int(stream[number]), position)
+            start += size
+        return dict(zip(keys, blobs, strict=True))
+
+
+class OnlineViews:
+    """All materialised views of a system. Batches of different streams may come from different threads."""
+
+    def __init__(self, ctx: Context, views: Sequence[WindowView]) -> None:
+        self._ctx = ctx
+        self._lock = threading.Lock()
+        unique = {view.definition_hash: view for view in views}
+        specs = {view.definition_hash: ctx.specs.get(StreamSpec, view.stream) for view in views}
+        self._writers = [
+            ViewWriter(ctx.online, StateLayout(view, specs[digest], ctx.namespace), specs[digest].lateness)
+            for digest, view in unique.items()
+        ]
+
+    def sink(self, batch: AppliedBatch) -> None:
+        """Apply a batch of accepted events to every view that reads its stream; what is applied already is skipped."""
+        self._apply(self._writers, batch)
+
+    def _apply(self, writers: Sequence[ViewWriter], batch: AppliedBatch) -> None:
+        with self._lock:
+            changes: Changes = {}
+            for writer in writers:
+                view = writer.layout.view
+                if view.stream == batch.stream:
+                    changes.update(writer.apply_events(batch.frame, batch.next_offset))
+                if view.join is not None and view.join.report == batch.stream:
+                    time = self._ctx.specs.get(StreamSpec, batch.stream).time
+                    changes.update(writer.apply_reports(batch.frame, batch.next_offset, time))
+            if changes:
+                self._ctx.online.write(changes)
+
+    def rebuild(self) -> None:
+        """Bring every view to the applied positions of its streams from their history: after power loss, for a new view."""
+        for writer in self._writers:
+            view = writer.layout.view
+            streams = [(view.stream, writer.applied().stream)]
+            if view.join is not None:
+                streams.append((view.join.report, writer.applied().report))
+            for stream, held in streams:
+                end = position(self._ctx, stream).next_offset
+                if held >= end - 1:
+                    continue
+                LOG.info("view.rebuilding", view=view.name, stream=stream, after=held, upto=end)
+                frame = history(self._ctx, stream).filter(pl.col("_offset").is_between(held, end, closed="none"))
+                for first in range(0, len(frame), CHUNK):
+                    part = frame[first : first + CHUNK]
+                    self._apply([writer], AppliedBatch(stream, part, int(part["_offset"][-1]) + 1))
+                self._apply([writer], AppliedBatch(stream, frame[:0], end))
+
+    def positions(self, view: WindowView) -> dict[str, int]:
+        """The last applied offset of each stream that the view reads, -1 for none."""
+        writer = next(w for w in self._writers if w.layout.view.definition_hash == view.definition_hash)
+        return positions_of(view, writer.applied())
+
+
+def positions_of(view: WindowView, applied: Applied) -> dict[str, int]:
+    """`{stream: last applied offset}` of the streams that the view reads."""
+    if view.join is None:
+        return {view.stream: applied.stream}
+    return {view.stream: applied.stream, view.join.report: applied.report}

@@ -1,0 +1,182 @@
+"""The online state of one window view for one key, as one packed blob.
+
+Header: three int64, little-endian: format, applied offset of the stream, applied offset of the report stream. Then int64
+words column by column: time, offset, what tells the asking event (id, whether `where` keeps it), the aggregated columns
+(floats by their bits, NaN for null; texts by hash) with a null flag where they may be null, the earliest report's time.
+Events are ordered by (time, offset).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from headrace.data.types import Field, StreamSpec
+from headrace.features.frames import passing
+from headrace.features.timeline import ALWAYS
+from headrace.features.types import WindowView
+from headrace.kernel.errors import IncompatibleFormat, InvalidSystem
+from headrace.kernel.ids import key_bytes, key_hash
+from headrace.kernel.namespace import Namespace
+
+FORMAT = 1
+HEADER = struct.Struct("<qqq")
+POSITIONS = struct.Struct("<qqqq")
+NEVER = -(1 << 63)
+LONGEST_KEY = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How far a view is applied: the last offsets of its stream and its reports (-1: none), and its stream's watermark."""
+
+    stream: int = -1
+    report: int = -1
+    watermark: int = NEVER
+
+    def pack(self) -> bytes:
+        return POSITIONS.pack(FORMAT, self.stream, self.report, self.watermark)
+
+    @classmethod
+    def unpack(cls, blob: bytes | None) -> Applied:
+        if blob is None:
+            return cls()
+        found, stream, report, watermark = POSITIONS.unpack(blob)
+        if found != FORMAT:
+            raise IncompatibleFormat(f"the online state has format {found}, this headrace reads {FORMAT}",
+                                     hint="delete the online folder: it is rebuilt")  # fmt: skip
+        return cls(stream, report, watermark)
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """Keys and words of the state of `view` in the system `namespace`."""
+
+    view: WindowView
+    stream: StreamSpec
+    namespace: Namespace
+
+    def __post_init__(self) -> None:
+        for name, aggregate in self.view.aggregates:
+            if aggregate.kind in ("first", "last") and self.field(aggregate.column).type == "str":
+                raise InvalidSystem(
+                    f"{self.view.where}: `{name}` of view `{self.view.name}` is a text, a model takes numbers",
+                    hint="use hr.distinct, or make numbers of it in the stream",
+                )
+
+    def field(self, column: str | None) -> Field:
+        assert column is not None
+        return self.stream.field(column)
+
+    @cached_property
+    def tells_own(self) -> bool:
+        """Whether the asking event may be among the windowed ones: only without a delay."""
+        return self.view.delay == 0
+
+    @cached_property
+    def keeps_filtered(self) -> bool:
+        """Whether events that `where` drops are kept: one of them may be the asking event, which orders ties."""
+        return self.tells_own and self.view.predicate is not None
+
+    @cached_property
+    def words(self) -> dict[str, int]:
+        """The number of each word of an event."""
+        names = ["time", "offset"]
+        names += ["id"] if self.tells_own else []
+        names += ["passes"] if self.keeps_filtered else []
+        for column in self.view.source_columns:
+            names.append(f"value {column}")
+            if self.field(column).nullable and self.field(column).type != "float":
+                names.append(f"valid {column}")
+        names += ["reported"] if self.view.join is not None else []
+        return {name: number for number, name in enumerate(names)}
+
+    @cached_property
+    def applied_key(self) -> bytes:
+        return self.namespace.name("view", self.view.definition_hash).encode()
+
+    @cached_property
+    def prefix(self) -> bytes:
+        return self.applied_key + b"/"
+
+    def key(self, entity: bytes) -> bytes:
+        """The key of the state of an entity, given by its canonical key bytes."""
+        if len(entity) <= LONGEST_KEY:
+            return self.prefix + entity
+        return self.applied_key + b"#" + key_hash(entity.decode()).to_bytes(8, "big", signed=True) + entity[:LONGEST_KEY]
+
+    def events(self, frame: pl.DataFrame) -> np.ndarray:
+        """The words of events, int64 [words, n]; not yet reported."""
+        columns: dict[str, np.ndarray] = {
+            "time": frame[self.stream.time].to_physical().to_numpy(), "offset": frame["_offset"].to_numpy(),
+        }  # fmt: skip
+        if self.tells_own:
+            columns["id"] = value_words(frame[self.stream.id])
+        if self.keeps_filtered:
+            columns["passes"] = passing(self.view, frame)
+        for column in self.view.source_columns:
+            columns[f"value {column}"] = value_words(frame[column])
+            columns[f"valid {column}"] = frame[column].is_not_null().to_numpy()
+        columns["reported"] = np.broadcast_to(ALWAYS, len(frame))
+        return np.array([columns[name] for name in self.words], dtype=np.int64).reshape(len(self.words), len(frame))
+
+
+def value_words(values: pl.Series) -> np.ndarray:
+    """The values of a column as int64 words; the word of a null is arbitrary but for floats, where it is NaN."""
+    if values.dtype.is_float():
+        return (values.cast(pl.Float64).to_numpy() + 0.0).view(np.int64)
+    if values.dtype == pl.String:
+        texts = values.unique().drop_nulls()
+        hashes = [key_hash(text) for text in texts]
+        return values.replace_strict(texts, hashes, default=0, return_dtype=pl.Int64).to_numpy()
+    return values.to_physical().cast(pl.Int64).fill_null(0).to_numpy()
+
+
+def value_word(value: Any) -> int:
+    """As `value_words`, of one value that is not a float."""
+    return 0 if value is None else key_hash(value) if isinstance(value, str) else int(value)
+
+
+def entity_keys(frame: pl.DataFrame, by: Sequence[str]) -> list[bytes]:
+    """The canonical key bytes of each row."""
+    if not by:
+        return [key_bytes(())] * len(frame)
+    return [key_bytes(row) for row in frame.select(pl.col(by).to_physical()).rows()]
+
+
+def unpack_states(blobs: Sequence[bytes | None], words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All events of the blobs: int64 [words, n], the number of the blob of each, and the applied stream offsets."""
+    empty = HEADER.pack(FORMAT, -1, -1)
+    present = [empty if blob is None else blob for blob in blobs]
+    headers = np.array([HEADER.unpack_from(blob) for blob in present], np.int64).reshape(-1, 3)
+    sizes = np.array([(len(blob) - HEADER.size) // (8 * words) for blob in present], np.int64)
+    flat = np.frombuffer(b"".join([blob[HEADER.size :] for blob in present]), np.int64)
+    code = np.repeat(np.arange(len(blobs)), sizes)
+    return flat[_places(sizes, words)] if len(flat) else flat.reshape(words, 0), code, headers[:, 1]
+
+
+def pack_states(events: np.ndarray, sizes: np.ndarray, stream: int, reports: np.ndarray | int) -> list[bytes | None]:
+    """One blob for each run of `sizes` events, None for a run of none."""
+    flat = np.empty(events.size, np.int64)
+    flat[_places(sizes, len(events))] = events
+    raw = memoryview(flat.tobytes())
+    ends = (np.cumsum(sizes) * 8 * len(events)).tolist()
+    starts = [0, *ends[:-1]]
+    marks = np.broadcast_to(reports, len(sizes)).tolist()
+    pairs = zip(starts, ends, marks, strict=True)
+    return [HEADER.pack(FORMAT, stream, mark) + raw[start:end] if end > start else None for start, end, mark in pairs]
+
+
+def _places(sizes: np.ndarray, words: int) -> np.ndarray:
+    """int64 [words, n]: where each word of each event stands in the joined blobs."""
+    first = np.cumsum(sizes) - sizes
+    code = np.repeat(np.arange(len(sizes)), sizes)
+    within = np.arange(len(code)) - first[code]
+    places: np.ndarray = (first * words)[code] + within + np.arange(words)[:, None] * sizes[code]
+    return places

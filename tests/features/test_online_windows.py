@@ -1,0 +1,237 @@
+"""Stream to online, request and recompute against the oracle, equal to the bit."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenario import FEATURES, PAY, REPORT, SPECS, VIEWS, bits, expected, frames, histories
+
+from headrace.data.applying import AppliedBatch
+from headrace.engines.context import Context
+from headrace.engines.online.lmdb_store import LmdbStore
+from headrace.engines.online.memory import MemoryOnline
+from headrace.features.materialise import OnlineViews
+from headrace.features.online import FeatureReader
+from headrace.features.recompute import LoggedRead, recompute
+from headrace.features.types import Aggregate, FeatureSet, RequestFeatures, RequestField, WindowView
+from headrace.kernel.clocks import FixedEventClock
+from headrace.kernel.errors import InvalidInput, InvalidSystem
+from headrace.kernel.namespace import Namespace
+from headrace.kernel.settings import Settings
+from headrace.kernel.specs import Specs
+
+MANY = settings(max_examples=60, deadline=None)
+
+
+def context(online, specs=SPECS):
+    """A context whose other engines the online path does not touch."""
+    unused = dict.fromkeys(("events", "lake", "blobs", "catalog", "compute"))
+    return Context(Settings(), Namespace("shop"), specs, FixedEventClock(0), online=online, **unused)
+
+
+class Replay:
+    """Applies a history to the online views step by step, remembering positions."""
+
+    def __init__(self, payments, reports, online=None):
+        self.rows = {"pay": payments, "report": reports}
+        self.tables = frames(payments, reports)
+        self.done = {"pay": 0, "report": 0}
+        self.positions = {"pay": -1, "report": -1}
+        online = MemoryOnline() if online is None else online
+        self.views = OnlineViews(context(online), VIEWS)
+        self.reader = FeatureReader(online, Namespace("shop"), FEATURES, SPECS, asking="pay")
+
+    def apply(self, stream, count, *, again=False):
+        start = self.done[stream]
+        part = self.tables[stream][start : start + count]
+        if not len(part):
+            return
+        batch = AppliedBatch(stream, part, int(part["_offset"][-1]) + 1)
+        self.views.sink(batch)
+        if again:
+            self.views.sink(batch)
+        self.done[stream] += len(part)
+        self.positions[stream] = batch.next_offset - 1
+
+    def watermark(self):
+        return max((p["at"] for p in self.rows["pay"][: self.done["pay"]]), default=-math.inf)
+
+    def check(self, request, at):
+        own = request["_offset"] if 0 <= request["_offset"] <= self.positions["pay"] else None
+        wanted = []
+        for view in VIEWS:
+            wanted += expected(view, self.rows["pay"], self.rows["report"], request, at, self.positions["pay"], own,
+                               self.positions["report"])  # fmt: skip
+        row = self.reader.read(request, at, request["id"])
+        for view in VIEWS:
+            mine = {s: p for s, p in self.positions.items() if s == "pay" or view.join is not None}
+            assert row.positions[view.name] == mine
+        names = [f"{n}" for n in FEATURES.columns]
+        found = {n: bits(v) for n, v in zip(names, row.values.tolist(), strict=True)}
+        assert found == {n: bits(float("nan") if v is None else float(v)) for n, v in zip(names, wanted, strict=True)}
+        return LoggedRead(request, at, request["id"], row.positions), row.values
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(("pay", "pay", "report")), st.integers(1, 9), st.booleans()),
+        st.tuples(st.just("ask"), st.integers(0, 60), st.integers(0, 25)),
+    ),
+    min_size=1, max_size=25,
+)  # fmt: skip
+
+
+@MANY
+@given(histories(), STEPS)
+def test_stream_online_request_and_recompute_equal_the_oracle(history, steps):
+    replay = Replay(*history)
+    reads = []
+    for what, first, second in steps:
+        if what != "ask":
+            replay.apply(what, first, again=second)
+            continue
+        payments = replay.rows["pay"]
+        if payments and first < 45:
+            request = payments[first % len(payments)]
+        else:
+            request = {"id": 999, "at": second + 10, "a": first % 4, "b": "u", "x": 0.7, "y": 9, "flag": True, "word": None,
+                       "_offset": -1}  # fmt: skip
+        if request["at"] < replay.watermark() - PAY.lateness:
+            with pytest.raises(InvalidInput, match="asking time"):
+                replay.reader.read(request, request["at"], request["id"])
+            continue
+        reads.append(replay.check(request, request["at"]))
+    if reads:
+        values = recompute(FEATURES, [read for read, _ in reads], replay.tables, SPECS, asking="pay")
+        for row, (read, logged) in zip(values.tolist(), reads, strict=True):
+            pairs = {name: (bits(a), bits(b)) for name, a, b in zip(FEATURES.columns, row, logged.tolist(), strict=True)}
+            assert {name: pair for name, pair in pairs.items() if pair[0] != pair[1]} == {}, read
+
+
+def payment(number, at, **fields):
+    return {"id": number, "at": at, "a": 0, "b": "u", "x": 1.0, "y": 3, "flag": True, "word": None, "_offset": number} | fields
+
+
+def value_of(row, name):
+    return row.values[FEATURES.columns.index(name)]
+
+
+def test_a_count_falls_when_time_passes_and_nothing_happens():
+    replay = Replay([payment(0, 0), payment(1, 3)], [])
+    replay.apply("pay", 2)
+    asked = payment(9, 0, _offset=-1)
+    counts = [value_of(replay.reader.read(asked | {"at": t}, t, 9), "own_count_short") for t in (3, 6, 7, 9, 10)]
+    assert counts == [3, 3, 2, 2, 1]
+
+
+def test_the_asking_event_counts_once_whether_it_has_arrived_or_not():
+    replay = Replay([payment(0, 5), payment(1, 5)], [])
+    replay.apply("pay", 1)
+    assert value_of(replay.reader.read(payment(1, 5), 5, 1), "own_count_short") == 2
+    replay.apply("pay", 1)
+    assert value_of(replay.reader.read(payment(1, 5), 5, 1), "own_count_short") == 2
+    assert value_of(replay.reader.read(payment(0, 5), 5, 0), "own_count_short") == 1
+
+
+def test_a_report_before_its_event_counts_from_its_time_on():
+    replay = Replay([payment(0, 2)], [{"id": 0, "at": 4, "_offset": 0}])
+    replay.apply("report", 1)
+    asked = payment(9, 3, _offset=-1)
+    assert value_of(replay.reader.read(asked, 3, 9), "all_share_short") == 0
+    replay.apply("pay", 1)
+    assert value_of(replay.reader.read(asked, 3, 9), "all_share_short") == 0
+    assert value_of(replay.reader.read(asked | {"at": 4}, 4, 9), "all_share_short") == 0.5
+
+
+def test_the_age_is_that_of_the_newest_event():
+    replay = Replay([payment(0, 2), payment(1, 7, b="v")], [])
+    replay.apply("pay", 2)
+    row = replay.reader.read(payment(9, 12, b="v", _offset=-1), 12, 9)
+    assert row.age == {"own": 5, "delayed": 5, "plain": 5, "all": 5, "filtered": 5}
+    assert replay.reader.read(payment(9, 12, a=7, b="w", _offset=-1), 12, 9).age["own"] is None
+
+
+def test_trimming_follows_the_watermark_not_the_key():
+    """A key that is quiet keeps its events as long as any allowed asking time can see them."""
+    online = MemoryOnline()
+    replay = Replay([payment(0, 0), *(payment(n, n * 5, a=1) for n in range(1, 30))], [], online)
+    replay.apply("pay", 5)
+    assert value_of(replay.reader.read(payment(99, 20, _offset=-1), 20, 99), "own_count_long") == 2
+    replay.apply("pay", 25)
+    replay.views.sink(AppliedBatch("pay", frames([payment(50, 120)], [])["pay"], 51))
+    assert value_of(replay.reader.read(payment(99, 130, _offset=-1), 130, 99), "own_count_long") == 2
+    joined = [key for key, _ in online.scan(b"shop/view/") if b"~on/" in key]
+    assert len(joined) < 3 * 31
+
+
+def test_an_interrupted_batch_is_applied_once(tmp_path):
+    replay = Replay([payment(n, n) for n in range(6)], [], LmdbStore(tmp_path))
+    replay.apply("pay", 3)
+    overlap = replay.tables["pay"][1:6]
+    replay.views.sink(AppliedBatch("pay", overlap, 6))
+    assert value_of(replay.reader.read(payment(9, 6, _offset=-1), 6, 9), "own_count_short") == 7
+    assert replay.views.positions(VIEWS[1]) == {"pay": 5, "report": -1}
+
+
+def doubled(amount_sum, x):
+    return {"twice": amount_sum * 2}
+
+
+def scaled(twice, day):
+    return {"scaled": twice / day, "is_big": twice > 5}
+
+
+def calendar(at):
+    return {"day": at.astype("datetime64[D]").astype(np.int64) + 1}
+
+
+def test_functions_read_views_and_other_functions_in_any_order_of_declaration():
+    view = WindowView("amount", "pay", ("a",), (("w", 10),), (("sum", Aggregate("sum", "x")),), own_event=True)
+    functions = [
+        RequestFeatures("scaled", scaled, ("twice", "day"), ("scaled", "is_big")),
+        RequestFeatures("doubled", lambda amount_sum_w: doubled(amount_sum_w, None), ("amount_sum_w",), ("twice",)),
+        RequestFeatures("calendar", calendar, ("at",), ("day",)),
+    ]
+    features = FeatureSet((*functions, view, RequestField("x")))
+    specs = Specs((PAY, REPORT, view))
+    online = MemoryOnline()
+    views = OnlineViews(context(online, specs), [view])
+    tables = frames([payment(0, 1, x=2.0)], [])
+    views.sink(AppliedBatch("pay", tables["pay"], 1))
+    reader = FeatureReader(online, Namespace("shop"), features, specs, asking="pay")
+    row = reader.read(payment(5, 4, x=0.5, _offset=-1), 4, 5)
+    assert row.values.tolist() == [5.0, 0.0, 5.0, 1.0, 2.5, 0.5]
+    again = recompute(features, [LoggedRead(payment(5, 4, x=0.5), 4, 5, row.positions)], tables, specs, asking="pay")
+    assert again.tolist() == [row.values.tolist()]
+
+
+def test_a_missing_field_is_named():
+    replay = Replay([], [])
+    with pytest.raises(InvalidInput, match="`a`"):
+        replay.reader.read({"id": 1, "at": 3, "b": "u"}, 3, 1)
+
+
+def test_a_text_is_no_number_for_a_model():
+    view = WindowView("texts", "pay", ("a",), (("w", 10),), (("word", Aggregate("last", "word")),), where="s.py:3")
+    with pytest.raises(InvalidSystem, match=r"s\.py:3"):
+        FeatureReader(MemoryOnline(), Namespace("shop"), FeatureSet((view,)), Specs((PAY, view)))
+
+
+def test_long_and_odd_keys_are_kept_apart(tmp_path):
+    keys = ["x" * 600 + "a", "x" * 600 + "b", "é/~on/#", "", "null"]
+    view = WindowView("word", "pay", ("b",), (("w", 10),), (("count", Aggregate("count")),))
+    specs = Specs((PAY, view))
+    online = LmdbStore(tmp_path)
+    views = OnlineViews(context(online, specs), [view])
+    rows = [payment(n, 1, b=key) for n, key in enumerate([*keys, keys[0], None])]
+    views.sink(AppliedBatch("pay", frames(rows, [])["pay"], len(rows)))
+    reader = FeatureReader(online, Namespace("shop"), FeatureSet((view,)), specs)
+    counts = [reader.read({"b": key}, 5, None).values.tolist() for key in (*keys, None, "other")]
+    assert counts == [[2], [1], [1], [1], [1], [0], [0]]
+    assert pl.Series([len(k) for k, _ in online.scan(b"shop/")]).max() <= 500
+    online.close()

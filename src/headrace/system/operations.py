@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from headrace.engines.context import Context
+from headrace.features.event_files import backfill_files
+from headrace.kernel.errors import UsageError
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
 from headrace.system import retraining, settling
+from headrace.system.load import load_system
 from headrace.system.types import Retraining, Settled
 
 
@@ -19,3 +25,24 @@ def settled(ctx: Context, *, timeout: float = 0.0) -> Settled:
 def list_retrainings(ctx: Context) -> list[Retraining]:
     """List the retrainings that the policy began, the newest first, each with its reason and comparison."""
     return retraining.listed(ctx)
+
+
+@operation("features.backfill", permission=Permission.READ, cli="features backfill")
+def backfill(
+    ctx: Context | None, *, file: str, stream: list[str], spine: str, out: Path, order_by: str | None = None,
+    features: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Compute features from files of events alone: one row per event of the spine, in arrival order.
+
+    FILE is the system file; `--stream NAME=PATH` gives each stream's events; `--features a,b` chooses among the views
+    and functions. Writes Parquet with key, time and the features.
+    """
+    paths = {}
+    for given in stream:
+        name, equals, path = given.partition("=")
+        if not equals or not path:
+            raise UsageError(f"`--stream {given}` is not NAME=PATH", hint="write --stream payments=payments.parquet")
+        paths[name] = Path(path)
+    chosen = None if features is None else [name.strip() for name in features.split(",") if name.strip()]
+    specs = load_system(file).specs()
+    return backfill_files(specs, paths, spine=spine, order_by=order_by, features=chosen, out=out)

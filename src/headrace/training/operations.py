@@ -44,11 +44,7 @@ def train_model(ctx: Context, *, model: str, from_: str, to: str, trials: int = 
 
     With `trials` it searches the model's parameters, judging on the last fifth of the time.
     """
-    start, end = parse_time(from_), parse_time(to)
-    if start >= end:
-        raise InvalidInput(
-            f"the training time is empty: from {from_} to {to}", hint="`--from` must be before `--to`", field="to"
-        )
+    start, end = _window(from_, to)
     dataset = build_dataset(ctx, model, start=start, end=end, known_at=ctx.clock.now())
     if not trials:
         return train(ctx, model, dataset.ref, seed=seed)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
+import uvloop
 from onnx import TensorProto, helper
 
 import headrace as hr
@@ -84,12 +85,14 @@ def constant_model(score: float) -> bytes:
 
 
 def linear_model(weights: list[float]) -> bytes:
-    """Logistic regression."""
+    """Logistic regression; a missing value counts as 0."""
     nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["logit"]),
+        helper.make_node("IsNaN", ["x"], ["missing"]),
+        helper.make_node("Where", ["missing", "zero", "x"], ["filled"]),
+        helper.make_node("MatMul", ["filled", "w"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["probabilities"]),
     ]
-    return onnx_model(nodes, {"w": np.array(weights).reshape(-1, 1)}, len(weights))
+    return onnx_model(nodes, {"w": np.array(weights).reshape(-1, 1), "zero": 0.0}, len(weights))
 
 
 def half_broken_model() -> bytes:
@@ -156,14 +159,14 @@ def serving(
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     listener.setblocking(False)
     app = PredictionApp(ctx, ctx.specs.all(ServiceSpec), authenticate, upstream, load=loader(models))
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()
     stop = asyncio.Event()
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
             loop.run_until_complete(serve(app, listener, stop))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - shown by the test's thread
             failures.append(error)
         finally:
             loop.close()

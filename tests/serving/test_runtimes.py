@@ -10,7 +10,7 @@ import pytest
 from lightgbm import LGBMClassifier
 from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
-from serving_world import constant_model, linear_model
+from serving_world import FEATURES, constant_model, linear_model
 
 from headrace.kernel.errors import CheckFailed, InvalidInput
 from headrace.registry.runtimes import load_runtime
@@ -19,7 +19,7 @@ from headrace.serving.loading import Golden, LoadedVersion, check_golden
 RANDOM = np.random.default_rng(1)
 ROWS = np.round(RANDOM.normal(size=(2000, 5)), 2)
 ROWS[::50, 3] = np.nan
-MODEL = LGBMClassifier(n_estimators=20, verbose=-1, random_state=0).fit(ROWS, ROWS[:, 0] + ROWS[:, 1] * ROWS[:, 2] > 0.5)
+MODEL = LGBMClassifier(n_estimators=20, verbose=-1, random_state=0).fit(ROWS, (ROWS[:, 0] + ROWS[:, 1] > 0.5).astype(int))
 TEXT = MODEL.booster_.model_to_string().encode()
 EXPECTED = MODEL.predict_proba(ROWS)[:, 1]
 
@@ -86,7 +86,7 @@ def test_rows_scored_together_get_the_bits_that_they_get_alone() -> None:
 @pytest.mark.parametrize("score", [float("nan"), 1.5, -0.1, float("inf")])
 def test_a_score_that_is_no_probability_is_an_error(score: float) -> None:
     version = LoadedVersion(1, load_runtime("onnx", constant_model(score)))
-    (found, error) = version.score([np.zeros(4)])[0]
+    (found, error) = version.score([np.zeros(len(FEATURES))])[0]
     assert found is None
     assert error is not None and "outside [0, 1]" in error
 

@@ -15,12 +15,12 @@ from headrace.kernel.identity import Permission, Principal, authorize
 from headrace.kernel.log import LOG
 from headrace.serving.counters import Counters
 from headrace.serving.doors import InputDoor, ServiceDoor, key_of
-from headrace.serving.http import ClientGone, WrongMethod, encode, read_body, reply, reply_error
+from headrace.serving.http import Aborted, Receive, Scope, Send, WrongMethod, encode, read_body, reply, reply_error
 from headrace.serving.journal import Journal
 from headrace.serving.loading import Reference, load_reference, load_version
 from headrace.serving.prediction import Predictor
 from headrace.serving.prediction_log import PredictionLog
-from headrace.serving.proxy import Receive, Scope, Send, Upstream
+from headrace.serving.proxy import Upstream
 from headrace.serving.requests import RequestReader
 from headrace.serving.types import ServiceSpec
 from headrace.serving.watching import Loader, RouteWatch
@@ -96,7 +96,7 @@ class PredictionApp:
             if error.status >= 500:
                 LOG.error("request failed", path=path, code=error.code, error=error.message)
             await reply_error(send, error)
-        except ClientGone:
+        except Aborted:
             return
 
     async def _other(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:

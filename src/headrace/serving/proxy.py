@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, cast
+from typing import cast
 
 import httptools
 
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import EngineUnreachable
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from headrace.kernel.log import LOG
+from headrace.serving.http import Aborted, Receive, Scope, Send
 
 CONNECTIONS = 128
 IDLE_CONNECTIONS = 16
@@ -233,8 +229,9 @@ async def _answer(connection: _Connection, send: Send) -> None:
         if complete:
             await send({"type": "http.response.body", "body": body, "more_body": False})
             return
-        if lost is not None:  # raised after the start, it closes the client's connection: a cut body never looks whole
-            raise _gone(lost)
+        if lost is not None:
+            LOG.error("answer broke off", error=lost)
+            raise Aborted
         if body:
             await send({"type": "http.response.body", "body": body, "more_body": True})
         else:

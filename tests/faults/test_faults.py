@@ -1,0 +1,51 @@
+"""SIGKILL at any moment of ingestion, backfill, training, serving and promotion: nothing acknowledged is lost or doubled.
+
+One story on one data folder, phase after phase; each phase starts from what the kills of the earlier ones left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import deliveries
+import pytest
+from deliveries import Delivered
+from killing import KILLS, Line
+from orders_system import write_system
+
+SEED = 20260101
+
+
+class Story:
+    """The line, and what the phases so far have left for the later ones."""
+
+    def __init__(self, folder: Path, kills: int) -> None:
+        self.folder = folder
+        self.kills = kills
+        self.line = Line(folder, write_system(folder), SEED + kills)
+        self.line.start()
+        self.delivered = Delivered()
+        self.done: set[str] = set()
+        self._before = KILLS.copy()
+
+    def needs(self, phase: str) -> None:
+        assert phase in self.done, f"the phase `{phase}` failed"
+
+    def ended(self, phase: str) -> None:
+        self.done.add(phase)
+        assert KILLS[phase] - self._before[phase] >= self.kills
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(10, marks=pytest.mark.slow)])
+def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    told = Story(tmp_path_factory.mktemp("faults"), request.param)
+    yield told
+    told.line.stop()
+
+
+def test_killed_while_events_enter(story: Story) -> None:
+    story.delivered = deliveries.run(story.line, SEED, story.kills, story.folder)
+    assert story.delivered.unanswered, "the kills met requests in flight"
+    deliveries.check(story.line, story.delivered)
+    story.ended("ingestion")

@@ -40,11 +40,11 @@ class Loop:
                 return
             self._renew_at = MACHINE.monotonic() + LEASE_SECONDS / 3
         now = ctx.clock.now()
-        for service in ctx.specs.all(ServiceSpec):
-            rollouts.tick(ctx, service.name)
+        moving = [rollouts.tick(ctx, service.name) for service in ctx.specs.all(ServiceSpec)]
+        warming = any(rollout is not None and rollout.state == "warming" for rollout in moving)
         for watch in ctx.specs.all(WatchSpec):
             self._watch(watch, now)
-        if self._retrain() == 0 and now != self._settled_at:
+        if self._retrain() == 0 and not warming and now != self._settled_at:
             settling.mark(ctx, now)
             self._settled_at = now
 
@@ -56,7 +56,8 @@ class Loop:
             self._decided.add(watch.name)
 
     def _retrain(self) -> int:
-        """Start, resume and collect retrainings; return how many are not finished."""
+        """Start, resume and collect retrainings; return how many were not finished before: what they led to is decided in
+        the next step."""
         ctx = self._ctx
         with ctx.catalog.reading() as connection:
             running = connection.execute(
@@ -70,9 +71,10 @@ class Loop:
             self._attempts[identifier] = self._attempts.get(identifier, 0) + 1
             job = Job("headrace.app.child:retrain", {**ctx.child_arguments(), "retraining": identifier}, cpus=1)
             self._jobs[identifier] = ctx.compute.submit(job)
+        unfinished = len(self._jobs)
         for identifier, job_id in list(self._jobs.items()):
             result = ctx.compute.result(job_id, timeout=0)
             if result.state in ("finished", "failed"):
                 del self._jobs[identifier]
                 LOG.info("retraining ended", retraining=identifier, state=result.value or result.state, error=result.error)
-        return len(self._jobs)
+        return unfinished

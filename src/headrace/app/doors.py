@@ -13,6 +13,7 @@ from starlette.responses import Response
 from headrace.app.encoding import encode
 from headrace.app.events_body import events_of
 from headrace.app.metrics import render_metrics
+from headrace.app.prediction_schema import prediction_paths
 from headrace.app.routes import PUBLIC, Door
 from headrace.data.appending import append_raw
 from headrace.data.types import StreamSpec
@@ -60,8 +61,14 @@ def _metrics(request: Request) -> Response:
     return Response(content, media_type=media_type)
 
 
+def openapi(request: Request) -> dict[str, Any]:
+    """The API document of both processes."""
+    schema: dict[str, Any] = request.app.openapi()
+    return {**schema, "paths": {**schema["paths"], **prediction_paths(request.state.ctx.specs)}}
+
+
 def _openapi(request: Request) -> Response:
-    return Response(msgspec.json.encode(request.app.openapi()), media_type="application/json")
+    return Response(msgspec.json.encode(openapi(request)), media_type="application/json")
 
 
 _UNLISTED = {"include_in_schema": False}

@@ -16,8 +16,8 @@ class _Forward(logging.Handler):
         LOG.write(level, record.getMessage(), logger=record.name, **fields)
 
 
-def set_up_log(settings: Settings) -> None:
-    """Format and level as the settings say."""
+def set_up_log(settings: Settings, *, least: str = "debug") -> None:
+    """Format and level as the settings say; a command is quieter than a server, unless `debug` is asked for."""
     for name, value, allowed in (
         ("log_format", settings.log_format, ("text", "json")),
         ("log_level", settings.log_level, tuple(LEVELS)),
@@ -26,6 +26,8 @@ def set_up_log(settings: Settings) -> None:
             raise InvalidInput(f"`{name}` is `{value}`; allowed: {', '.join(allowed)}", hint="mend the setting")
     LOG.json = settings.log_format == "json"
     LOG.threshold = LEVELS[settings.log_level]
+    if settings.log_level != "debug":
+        LOG.threshold = max(LOG.threshold, LEVELS[least])
     root = logging.getLogger()
     root.handlers[:] = [_Forward(logging.WARNING)]
     root.setLevel(logging.WARNING)

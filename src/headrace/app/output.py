@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
 from headrace.app.encoding import encode, plain
 
 CELL_WIDTH = 60
+LEAST_WIDTH = 120
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")
 
 
 def show(result: Any, *, as_json: bool) -> None:
@@ -26,7 +30,13 @@ def show(result: Any, *, as_json: bool) -> None:
 def _print(value: Any) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
+    if console.width < LEAST_WIDTH and not console.is_terminal:
+        console.width = LEAST_WIDTH
+    _print_on(console, value)
+
+
+def _print_on(console: Any, value: Any) -> None:
     if isinstance(value, dict):
         scalars = {name: item for name, item in value.items() if not _nested(item)}
         if scalars:
@@ -34,7 +44,7 @@ def _print(value: Any) -> None:
         for name, item in value.items():
             if _nested(item):
                 console.print(f"\n[bold]{name}[/bold]")
-                _print(item)
+                _print_on(console, item)
     elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         console.print(_table(value))
     elif isinstance(value, list):
@@ -53,33 +63,35 @@ def _pairs(values: dict[str, Any]) -> Any:
 
     table = Table.grid(padding=(0, 2))
     for name, value in values.items():
-        table.add_row(Text(name, style="dim"), Text(_cell(value, CELL_WIDTH * 2)))
+        table.add_row(Text(name, style="dim"), Text(_cell(value, CELL_WIDTH * 4)))
     return table
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:
+    """The columns that fit a line: neither nested nor digests, which `--json` has."""
     from rich.box import SIMPLE
     from rich.table import Table
     from rich.text import Text
 
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = dict.fromkeys(name for row in rows for name in row)
+    shown = [name for name in names if not any(_long(row.get(name)) for row in rows)]
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
-    for name in names:
-        table.add_column(name, overflow="fold")
+    for name in shown:
+        numbers = all(isinstance(row.get(name), int | float) for row in rows)
+        table.add_column(name, overflow="fold", justify="right" if numbers else "left")
     for row in rows:
-        table.add_row(*(Text(_cell(row.get(name))) for name in names))
+        table.add_row(*(Text(_cell(row.get(name))) for name in shown))
     return table
 
 
+def _long(value: Any) -> bool:
+    return _nested(value) or (isinstance(value, str) and _DIGEST.fullmatch(value) is not None)
+
+
 def _cell(value: Any, width: int = CELL_WIDTH) -> str:
-    if value is None:
+    if value is None or value in ("", [], {}):
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, dict):
-        text = ", ".join(f"{name}={_cell(item, width)}" for name, item in value.items()) or "-"
-    elif isinstance(value, list):
-        text = ", ".join(_cell(item, width) for item in value) or "-"
-    else:
-        text = str(value)
+    text = _MOMENT.sub(r"\1Z", str(value))
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -9,6 +9,7 @@ import headrace.governance.tables
 import headrace.ledger.tables
 import headrace.monitoring.tables
 import headrace.pipelines.tables
+import headrace.registry.tables
 import headrace.release.tables
 import headrace.serving.tables
 import headrace.system.tables

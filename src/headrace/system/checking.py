@@ -28,6 +28,7 @@ from headrace.serving.types import ServiceSpec
 from headrace.system.declarations import System
 from headrace.training.types import ModelSpec
 
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something wrong: `line` of the file (0: the file as a whole), what, and how to mend it."""

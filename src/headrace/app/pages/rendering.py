@@ -16,7 +16,7 @@ TONES = {
     "bad": ("roll_back", "rolled_back", "failed"),
 }
 ORDER = ("warming", "shadow", "canary", "probation", "promoted")
-HEADLINES = ("test.average_precision", "average_precision", "test.auc_roc", "auc_roc", "log_loss")
+HEADLINES = ("test.average_precision", "holdout.average_precision", "trial.average_precision", "cross_fitted.average_precision")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
@@ -48,8 +48,10 @@ def whole(number: float) -> str:
 
 def figure(value: Any) -> str:
     """A value in a table: floats with four significant digits."""
-    if value is None:
+    if value is None or value == "":
         return "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(figure(item) for item in value) or "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -62,7 +64,7 @@ def figure(value: Any) -> str:
 def headline(metrics: dict[str, float]) -> str:
     """The metric that is shown where there is room for one."""
     found = next((name for name in HEADLINES if name in metrics), None)
-    return "-" if found is None else f"{found.removeprefix('test.').replace('_', ' ')} {metrics[found]:.4f}"
+    return "-" if found is None else f"{metrics[found]:.4f} {found.replace('_', ' ').replace('.', ' ')}"
 
 
 def _environment() -> Environment:

@@ -7,8 +7,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace.app.doors import openapi
 from headrace.app.encoding import plain
 from headrace.app.pages.rendering import page
+from headrace.app.prediction_schema import permission_of
 from headrace.app.routes import Door
 from headrace.app.status import rollout_of, status
 from headrace.kernel.identity import Permission
@@ -17,7 +19,7 @@ from headrace.serving.types import ServiceSpec
 from headrace.training.runs import run as run_of
 from headrace.training.runs import runs
 
-IDENTITY = ("content_hash", "artifact", "golden", "reference", "signature")
+IDENTITY = ("content_hash", "artifact", "golden", "reference")
 
 
 def _status(request: Request) -> Response:
@@ -37,7 +39,7 @@ def _model(request: Request, name: str, number: int) -> Response:
     model = version(ctx, name, number)
     facts = plain(model)
     identity = {key: value for key, value in facts.items() if key in IDENTITY}
-    proof = facts["proof"] or {"proof": "none"}
+    proof = facts["proof"] or {"proof": "none: the artifact came as a file"}
     return page("model.html", system=ctx.system, model=model, identity=identity, proof=proof, versions=versions(ctx, name))
 
 
@@ -49,21 +51,26 @@ def _rollout(request: Request, rollout_id: str) -> Response:
 
 
 def _docs(request: Request) -> Response:
-    schema = request.app.openapi()
+    schema = openapi(request)
+    doors = request.state.routes.doors
     groups: dict[str, list[dict[str, Any]]] = {}
     for path, methods in schema["paths"].items():
         for method, described in methods.items():
             group = (described.get("tags") or ["doors"])[0]
-            takes = [p["name"] for p in described.get("parameters", [])] + _body_fields(schema, described)
-            door = {"method": method.upper(), "path": path, "summary": described.get("summary", ""), "takes": takes}
-            groups.setdefault(group, []).append({**door, "permission": request.state.routes.doors[method.upper(), path]})
+            shown = {"method": method.upper(), "path": path, "summary": described.get("summary", "")}
+            asks = doors.get((method.upper(), path)) or permission_of(path)
+            groups.setdefault(group, []).append({**shown, "takes": _takes(schema, described), "permission": asks})
     return page("docs.html", system=request.state.ctx.system, groups=dict(sorted(groups.items())))
 
 
-def _body_fields(schema: dict[str, Any], described: dict[str, Any]) -> list[str]:
-    content = described.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    references = [part["$ref"] for part in (content, *content.get("anyOf", [])) if "$ref" in part]
-    return [field for ref in references for field in schema["components"]["schemas"][ref.rpartition("/")[2]]["properties"]]
+def _takes(schema: dict[str, Any], described: dict[str, Any]) -> list[str]:
+    """Names of the parameters and of the body's fields."""
+    body = described.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    parts = [body, *body.get("anyOf", [])]
+    parts += [schema["components"]["schemas"][part["$ref"].rpartition("/")[2]] for part in parts if "$ref" in part]
+    return [p["name"] for p in described.get("parameters", [])] + [
+        name for part in parts for name in part.get("properties", {})
+    ]
 
 
 PAGES = tuple(

@@ -1,0 +1,81 @@
+"""The prediction routes in the API document: they are answered by the serve process, which has no framework to ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.data.types import Field, OneOf, Pattern, Range
+from headrace.kernel.identity import Permission
+from headrace.kernel.specs import Specs
+from headrace.serving.types import ServiceSpec
+
+_TYPES: dict[str, dict[str, str]] = {
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "str": {"type": "string"},
+    "bool": {"type": "boolean"},
+    "datetime": {"type": "string", "format": "date-time"},
+}
+_ANSWER = {
+    "type": "object",
+    "properties": {
+        "score": {"type": "number"},
+        "prediction_id": {"type": "string"},
+        "service": {"type": "string"},
+        "version": {"type": "integer"},
+        "sticky": {"type": "boolean"},
+    },
+}
+
+
+def prediction_paths(specs: Specs) -> dict[str, Any]:
+    """OpenAPI paths of every declared service."""
+    paths: dict[str, Any] = {}
+    for spec in specs.all(ServiceSpec):
+        row = request_schema(spec.request)
+        one, many = f"/services/{spec.name}/predict", f"/services/{spec.name}/predict/batch"
+        rows = {"type": "object", "required": ["rows"], "properties": {"rows": {"type": "array", "items": row}}}
+        answers = {"type": "object", "properties": {"predictions": {"type": "array", "items": _ANSWER}}}
+        paths[one] = _path(f"Ask `{spec.name}` for one prediction.", row, _ANSWER)
+        paths[many] = _path(f"Ask `{spec.name}` for several predictions.", rows, answers)
+    return paths
+
+
+def permission_of(path: str) -> Permission | None:
+    """What a route of the serve process asks for."""
+    return Permission.PREDICT if path.startswith("/services/") else None
+
+
+def request_schema(fields: tuple[Field, ...]) -> dict[str, Any]:
+    """JSON Schema of the request's fields."""
+    required = [field.name for field in fields if not field.nullable]
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": required,
+        "properties": {field.name: _field_schema(field) for field in fields},
+    }
+
+
+def _field_schema(field: Field) -> dict[str, Any]:
+    schema: dict[str, Any] = dict(_TYPES[field.type])
+    for rule in field.rules:
+        if isinstance(rule, Range):
+            schema |= {name: value for name, value in (("minimum", rule.min), ("maximum", rule.max)) if value is not None}
+        elif isinstance(rule, OneOf):
+            schema["enum"] = list(rule.values)
+        elif isinstance(rule, Pattern):
+            schema["pattern"] = rule.regex
+    return {"anyOf": [schema, {"type": "null"}]} if field.nullable else schema
+
+
+def _path(summary: str, request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "post": {
+            "summary": summary,
+            "tags": ["predictions"],
+            "parameters": [{"name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string"}}],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+            "responses": {"200": {"description": "Answered", "content": {"application/json": {"schema": answer}}}},
+        }
+    }

@@ -103,7 +103,8 @@ def _round_down(node: NodeProto, below: Mapping[tuple[int, float], float]) -> No
 
 def float32_below(value: float) -> float:
     """The largest float32 that is not above `value`."""
-    near = np.float32(value)
+    with np.errstate(over="ignore"):
+        near = np.float32(value)
     return float(near if float(near) <= value else np.nextafter(near, np.float32(-np.inf)))
 
 

@@ -13,7 +13,6 @@ from headrace.training.estimators import Matrix, scores
 TOLERANCE = 1e-5
 ROWS = 50_000
 """Real rows that a proof takes at most, evenly spaced over the dataset; it takes all of a smaller one."""
-LEAST_ROWS = 10_000
 THRESHOLDS = 2_000
 RESOLUTION = 1e-6
 """A row this near to a threshold may lie on either side: float32 arithmetic cannot tell."""

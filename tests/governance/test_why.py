@@ -16,6 +16,7 @@ from headrace.data.datasets import pin
 from headrace.data.types import StreamSpec
 from headrace.engines.open import prepare_data_folder
 from headrace.features.training_set import training_set
+from headrace.governance.predictions import logged
 from headrace.governance.why import why
 from headrace.kernel.errors import NotFound
 from headrace.kernel.identity import Principal, Role
@@ -111,6 +112,31 @@ def test_the_label_is_null_until_its_horizon_is_over(ctx):
         request = {"visit_id": visit, "at": at, "customer": "c7", "page": 3}
         log.append([logged_record(id=f"shop-{name}", at=START + visit * MINUTE if name != "early" else at, request=request)])
     assert [why(ctx, f"shop-{name}").label for name in ("yes", "no", "early")] == [True, False, None]
+
+
+def test_the_age_is_that_of_the_event_before_the_asking_one(ctx):
+    """The payment itself is in the stream by now, at a position that the view had applied."""
+    visit = VISITS - 1
+    at = START + visit * MINUTE
+    request = {"visit_id": visit, "at": at, "customer": f"c{visit % 40}", "page": visit % 10}
+    log = PredictionLog(ctx.events, ctx.namespace.predictions("scoring"))
+    log.append([logged_record(id="shop-own", at=at, own_id=str(visit), request=request)])
+    ages = {feature.name: feature.age_s for feature in why(ctx, "shop-own").features}
+    assert ages["customer_count_1d"] == 40 * 60.0
+
+
+def test_a_shadow_or_a_failed_attempt_never_stands_for_the_answer(ctx):
+    log = PredictionLog(ctx.events, ctx.namespace.predictions("scoring"))
+    failed = {"error": "it failed", "score": None}
+    log.append([logged_record(id="shop-a", score=0.5), logged_record(id="shop-a", **failed)])
+    log.append([
+        logged_record(id="shop-f", role="canary", **failed),
+        logged_record(id="shop-f", **failed),
+        logged_record(id="shop-f", role="shadow", score=0.9),
+    ])  # fmt: skip
+    answered, unanswered = logged(ctx, "shop-a"), logged(ctx, "shop-f")
+    assert answered is not None and answered.record.score == 0.5
+    assert unanswered is not None and (unanswered.record.role, unanswered.record.score) == ("champion", None)
 
 
 def test_an_unknown_prediction_is_not_found(ctx):

@@ -135,6 +135,22 @@ def test_only_one_sequencer_leads(ctx, tmp_path):
     assert check_ledger(ctx) == 6
 
 
+def test_a_leader_that_slept_through_its_lease_publishes_nothing_and_then_follows(ctx, tmp_path):
+    sleeping, other = Sequencer(ctx), Sequencer(open_world(tmp_path))
+    act(ctx, 2)
+    assert sleeping.step() == 2
+    expire_lease(ctx)
+    act(ctx, 3)
+    assert other.step() == 3
+    published = (ctx.settings.data / "audit" / "checkpoint").read_text()
+    act(ctx, 1)
+    with pytest.raises(CheckFailed, match="another sequencer has published"):
+        sleeping.step()
+    assert (ctx.settings.data / "audit" / "checkpoint").read_text() == published
+    assert other.step() + sleeping.step() == 1
+    assert check_ledger(ctx) == 6
+
+
 def test_a_payload_too_long_for_a_leaf_is_represented_by_its_digest(ctx):
     from headrace.kernel.identity import LOCAL
     from headrace.ledger.outbox import record

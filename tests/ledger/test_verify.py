@@ -13,7 +13,7 @@ from ledger_world import PREDICTIONS, act, open_world, predict
 
 from headrace.kernel.errors import InvalidInput
 from headrace.ledger.checkpoint import Checkpoint, Signer, Verifier, load_key, parse_note
-from headrace.ledger.merkle import CompactRange
+from headrace.ledger.merkle import CompactRange, HashedLeaves, leaf_hash
 from headrace.ledger.sequencer import Sequencer
 from headrace.ledger.tiles import TileFolder, decode_bundle, encode_bundle
 from headrace.ledger.verify import verify
@@ -189,6 +189,21 @@ def test_a_cut_ledger_is_found_by_the_catalog_and_by_a_saved_checkpoint(folder, 
 def _root_of_first(ctx, size: int) -> bytes:
     tiles = TileFolder(ctx.settings.data / "audit")
     return CompactRange.load(size, lambda level, index: tiles.node(LEAVES, level, index)).root()
+
+
+def test_entries_tiles_and_catalog_changed_together_are_found_by_the_signed_root(folder):
+    """All that somebody can do who may write every file and the catalog, but has not the key."""
+    audit = folder / "data" / "audit"
+    entries = decode_bundle(bundle(folder).read_bytes())
+    forged = entries[57].replace(b'"reason":"r57"', b'"reason":"x57"')
+    assert forged != entries[57]
+    entries[57] = forged
+    bundle(folder).write_bytes(encode_bundle(entries))
+    hashes = [leaf_hash(entry) for entry in entries]
+    (audit / "tile/0/000").write_bytes(b"".join(hashes))
+    (audit / "tile/1/000.p/1").write_bytes(HashedLeaves(hashes).root())
+    sql(folder, "UPDATE outbox SET payload = ? WHERE leaf = 57", '{"reason":"x57"}')
+    assert found(folder) == [(None, "the signed root is not that of the entries")]
 
 
 @pytest.mark.parametrize("keep_name", [True, False])

@@ -23,7 +23,8 @@ class LoggedPrediction:
 
 
 def logged(ctx: Context, id: str) -> LoggedPrediction | None:
-    """The record that answered the prediction `id`, else (no answer was given) its newest one; None for an unknown id.
+    """The record that answered the prediction `id`, else (no answer was given) the newest attempt; None for an unknown id.
+    A shadow's record never stands for the answer.
 
     Reads the logs of the system's services from their ends.
     """
@@ -32,8 +33,9 @@ def logged(ctx: Context, id: str) -> LoggedPrediction | None:
         if topic.startswith(prefix):
             found = _found(ctx, topic, id)
             if found:
-                answers = [f for f in found if f.record.error is None and f.record.role != "shadow"]
-                return (answers or found)[-1]
+                live = [f for f in found if f.record.role != "shadow"]
+                answers = [f for f in live if f.record.error is None]
+                return (answers or live or found)[-1]
     return None
 
 

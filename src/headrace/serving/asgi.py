@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from headrace.engines.context import Context
@@ -17,7 +18,7 @@ from headrace.serving.counters import Counters
 from headrace.serving.doors import InputDoor, ServiceDoor, key_of
 from headrace.serving.http import Aborted, Receive, Scope, Send, WrongMethod, encode, read_body, reply, reply_error
 from headrace.serving.journal import Journal
-from headrace.serving.loading import Reference, load_reference, load_version
+from headrace.serving.loading import LoadedVersion, Reference, known_reference, load_version
 from headrace.serving.prediction import Predictor
 from headrace.serving.prediction_log import PredictionLog
 from headrace.serving.proxy import Upstream
@@ -55,23 +56,31 @@ class PredictionApp:
         self._doors: dict[str, Door] = {}
         self._journals: list[Journal] = []
         self._predictors: dict[str, Predictor] = {}
+        self._references: dict[tuple[str, int], Reference | None] = {}
         for spec in services:
             self._add(ctx, spec)
-        self._watch = RouteWatch(ctx, self._services, self._predictors, load, worker)
+        self._watch = RouteWatch(ctx, self._services, self._predictors, partial(self._load, load), worker)
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _load(self, load: Loader, ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
+        loaded = load(ctx, spec, number)
+        self._references[spec.name, number] = loaded.reference
+        return loaded
 
     def _add(self, ctx: Context, spec: ServiceSpec) -> None:
         def reference_of(number: int) -> Reference | None:
-            live = self._predictors[spec.name].live if spec.name in self._predictors else None
-            loaded = None if live is None else live.versions.get(number)
-            return load_reference(ctx, spec, number) if loaded is None else loaded.reference
+            if (spec.name, number) not in self._references:  # counting what an earlier process has logged
+                self._references[spec.name, number] = known_reference(ctx, spec, number)
+            return self._references[spec.name, number]
 
         features: FeatureSet = spec.model.features
         log = PredictionLog(ctx.events, ctx.namespace.predictions(spec.name))
         counters = Counters(ctx.events, ctx.namespace.counters(spec.name), log.topic, features.columns, reference_of)
         journal = Journal(log, counters)
         reader = RequestReader(ctx.system, spec, ctx.specs, ctx.clock)
-        predictor = Predictor(spec.name, FeatureReader(ctx.online, ctx.namespace, features, ctx.specs), journal)
+        predictor = Predictor(
+            spec.name, FeatureReader(ctx.online, ctx.namespace, features, ctx.specs, asking=spec.request_stream), journal
+        )
         door = ServiceDoor(reader, predictor)
         self._journals.append(journal)
         self._predictors[spec.name] = predictor

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from headrace.engines.context import Context
-from headrace.kernel.errors import CheckFailed, InvalidInput
+from headrace.kernel.errors import CheckFailed, HeadraceError, InvalidInput
+from headrace.kernel.log import LOG
 from headrace.registry.runtimes import Runtime, load_runtime
 from headrace.registry.versions import version
 from headrace.serving.types import ServiceSpec
@@ -112,6 +113,15 @@ def load_reference(ctx: Context, spec: ServiceSpec, number: int) -> Reference:
     """The reference histograms of a registered version."""
     digest = version(ctx, spec.model.name, number).reference
     return msgspec.json.decode(ctx.blobs.get(ctx.system, digest), type=Reference)
+
+
+def known_reference(ctx: Context, spec: ServiceSpec, number: int) -> Reference | None:
+    """As `load_reference`; None, and an error in the log, when there is none: then only requests are counted."""
+    try:
+        return load_reference(ctx, spec, number)
+    except HeadraceError as error:
+        LOG.error("no reference to count by", service=spec.name, version=number, error=error.message)
+        return None
 
 
 def _columns(spec: ServiceSpec, number: int, features: Sequence[str], hashes: Mapping[str, str]) -> np.ndarray | None:

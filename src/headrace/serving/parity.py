@@ -80,7 +80,7 @@ def _compare(
         )
     reads = [_read(spec, record) for record in records]
     logged = np.array([record.features for record in records], dtype=np.float64)
-    expected = recompute(features, reads, frames, ctx.specs)
+    expected = recompute(features, reads, frames, ctx.specs, asking=spec.request_stream)
     different = ~_same_bits(logged, expected)
     result.values_compared += different.size
     result.values_different += int(different.sum())
@@ -94,7 +94,9 @@ def _compare(
     result.max_staleness_s = max(result.max_staleness_s, age)
     behind = [i for i, positions in enumerate(newest) if positions != records[i].positions]
     if behind:
-        then = recompute(features, [replace(reads[i], positions=newest[i]) for i in behind], frames, ctx.specs)
+        then = recompute(
+            features, [replace(reads[i], positions=newest[i]) for i in behind], frames, ctx.specs, asking=spec.request_stream
+        )
         result.values_stale += int((~_same_bits(logged[behind], then)).sum())
 
 

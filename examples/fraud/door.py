@@ -79,6 +79,7 @@ class Door:
         return json.loads(answer.stdout)
 
     def _request(self, method: str, path: str, body: bytes | None, kind: str = "application/json") -> Any:
+        self._connection.close()
         self._connection.request(method, path, body, {"Content-Type": kind} if body else {})
         response = self._connection.getresponse()
         text = response.read()

@@ -61,7 +61,7 @@ class Stage:
     @contextmanager
     def step(self, title: str, total: float | None = None) -> Iterator[Bar]:
         """A line of the progress display for the duration of the block."""
-        task = self.progress.add_task(title, total=total)
+        task = self.progress.add_task(title, total=total, note="")
         yield Bar(self.progress, task)
         self.progress.update(task, total=total or 1, completed=total or 1)
 

@@ -15,6 +15,9 @@ from headrace.serving.asgi import PredictionApp
 DRAIN_SECONDS = 10
 """The longest wait for requests in flight."""
 
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the 60 s after which common clients and load balancers drop an idle connection: the client closes first."""
+
 
 class _Server(uvicorn.Server):
     """Leaves signals to the process."""
@@ -48,6 +51,7 @@ async def serve(
         date_header=False,
         proxy_headers=False,
         backlog=2048,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         ssl_certfile=tls_cert,
         ssl_keyfile=tls_key,

@@ -58,6 +58,7 @@ class Running:
     """A running system. Leaving the `with` block stops it and checks that it ended well."""
 
     def __init__(self, data: Path, *arguments: object, file: Path | None = None) -> None:
+        self.data, self.file = data, file
         self.log = data.parent / "run.log"
         self._environment = {**os.environ, "HEADRACE_DATA": str(data), "HEADRACE_SIGNING_KEY": str(data.parent / "signing.key")}
         given = [HEADRACE, "run", *([str(file)] if file else []), "--port", "0", *map(str, arguments)]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from app_world import open_world
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from running import Running, write_system
 
-from headrace.app.http import doors
+from headrace.app.http import control_plane, doors
 from headrace.app.operations import OPERATIONS
 from headrace.app.principals import Callers
 from headrace.app.routes import PUBLIC, Door, Routes
+from headrace.app.work import Work
 from headrace.governance.matrix import DOORS, render_matrix
 from headrace.kernel.identity import Permission, Role
 
@@ -47,14 +50,20 @@ def filled(path: str) -> str:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("permissions")
-    with Running(folder / "data", file=write_system(folder)) as running:
+    with Running(folder / "data", "--behind-proxy", file=write_system(folder)) as running:
+        assert running.ask("GET", "/")[0] == 401, "behind a proxy a key is needed before there is one"
         yield running
 
 
 @pytest.fixture(scope="module")
 def keys(run: Running) -> dict[Role, str]:
-    made = {role: run.command("keys", "create", "--name", role, "--role", role)[1]["key"] for role in Role}
-    time.sleep(1)  # (a process keeps what it knows of keys for half a second)
+    first = run.command("keys", "create", "--name", "first", "--role", "admin")[1]["key"]
+    time.sleep(0.6)  # (a process keeps what it knows of keys for half a second)
+    made = {}
+    for role in Role:
+        body = f'{{"name":"{role}","role":"{role}"}}'.encode()
+        made[role] = run.ask("POST", "/api/v1/keys", body, key=first)[1]["key"]
+    time.sleep(0.6)
     return made
 
 
@@ -88,8 +97,6 @@ def test_what_is_not_registered_is_not_there(run: Running, keys: dict[Role, str]
 
 
 def test_a_browser_may_read_with_the_key_as_password(run: Running, keys: dict[Role, str]) -> None:
-    import base64
-
     status, _, headers = run.ask("GET", "/")
     assert (status, headers["www-authenticate"].partition(" ")[0]) == (401, "Basic")
     basic = "Basic " + base64.b64encode(f"me:{keys[Role.ADMIN]}".encode()).decode()
@@ -107,11 +114,6 @@ def test_a_route_without_a_permission_cannot_be_registered() -> None:
 
 
 def test_every_route_of_the_app_was_registered_with_a_permission(tmp_path: Path) -> None:
-    from app_world import open_world
-
-    from headrace.app.http import control_plane
-    from headrace.app.work import Work
-
     _, routes = control_plane(Work(open_world(tmp_path)), keys_required=False)
     found = {(method, r.path) for r in routes.app.routes if isinstance(r, APIRoute) for method in r.methods}
     assert found == set(routes.doors)

@@ -171,7 +171,8 @@ class ChildCompute:
             return JobResult("failed", error="cancelled")
         if status < 0:
             name = signal.Signals(-status).name
-            return JobResult("failed", error=f"the child was killed by signal {-status} ({name}); its output is in {log}")
+            error = f"the child was killed by signal {-status} ({name}); its output is in {log}"
+            return JobResult("failed", error=error, killed=True)
         return JobResult("failed", error=f"the child ended with exit code {status} and no result; its output is in {log}")
 
     def _remove_old_logs(self) -> None:

@@ -20,9 +20,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
+    """`killed`: the job failed because its process was killed from outside; submitted again it may succeed."""
+
     state: Literal["queued", "running", "finished", "failed"]
     value: Any = None
     error: str = ""
+    killed: bool = False
 
 
 class Compute(Protocol):
@@ -33,7 +36,7 @@ class Compute(Protocol):
         ...
 
     def result(self, job_id: str, *, timeout: float | None = None) -> JobResult:
-        """Wait at most `timeout` seconds (None: until it ended). A killed child is `failed` and says so."""
+        """Wait at most `timeout` seconds (None: until it ended). A killed child is `failed` and `killed`."""
         ...
 
     def cancel(self, job_id: str) -> None: ...

@@ -146,13 +146,28 @@ def run(ctx: Context, identifier: str) -> str:
         )
         facts = {"dataset": dataset, "version": number, "comparison": judged}
         if not judged["passed"]:
-            return _finish(ctx, identifier, "rejected", known_at, **facts, reason=judged["reason"])
-        if watch.approve == "person":
-            return _finish(ctx, identifier, "waiting", known_at, **facts, reason="`headrace registry approve` by a person")
-        why = f"policy of the watch: {judged['reason']}"
-        pipeline.step("approve", lambda: versions.approve(ctx, model.name, number, reason=why).number)
-        pipeline.step("release", lambda: rollouts.start(ctx, row.service, number, reason=f"alarm {row.alarm}").id)
-        return _finish(ctx, identifier, "released", known_at, **facts)
+            state, reason = "rejected", judged["reason"]
+        elif watch.approve == "person":
+            state, reason = "waiting", "`headrace registry approve` by a person"
+        else:
+            why = f"policy of the watch: {judged['reason']}"
+            pipeline.step("approve", lambda: _approve_once(ctx, model.name, number, why))
+            pipeline.step("release", lambda: _release_once(ctx, row.service, number, f"alarm {row.alarm}"))
+            state, reason = "released", row.reason
+    return _finish(ctx, identifier, state, known_at, **facts, reason=reason)
+
+
+def _approve_once(ctx: Context, model: str, number: int, reason: str) -> int:
+    """Approve, unless a step that was killed has done it."""
+    if not any(approval.reason == reason for approval in versions.approvals(ctx, model, number)):
+        versions.approve(ctx, model, number, reason=reason)
+    return number
+
+
+def _release_once(ctx: Context, service: str, number: int, reason: str) -> str:
+    """Start the rollout and return its id, unless a step that was killed has started it."""
+    newest = rollouts.status(ctx, service)
+    return newest.id if newest.challenger == number else rollouts.start(ctx, service, number, reason=reason).id
 
 
 def run_job(ctx: Context, identifier: str) -> str:

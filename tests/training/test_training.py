@@ -25,7 +25,7 @@ from headrace.training.datasets import build_dataset
 from headrace.training.estimators import fit
 from headrace.training.evaluation import evaluate
 from headrace.training.operations import train_model
-from headrace.training.search import search
+from headrace.training.search import search, suggestions
 from headrace.training.training import train
 from headrace.training.types import ModelSpec, Run
 
@@ -203,3 +203,18 @@ def test_only_what_runs_in_children_reads_pickles() -> None:
         "registry/evidence.py",
         "registry/proving.py",
     }
+
+
+def test_suggestions_depend_on_the_seed_and_on_earlier_values_alone(trained: Trained) -> None:
+    spec = trained.ctx.specs.get(ModelSpec, "boosting")
+
+    def tried(seed: int, better_when_small: bool) -> list[dict[str, object]]:
+        found = []
+        for suggestion in suggestions(spec, trials=12, seed=seed):
+            leaves = suggestion.parameters["num_leaves"]
+            suggestion.value = -leaves if better_when_small else leaves
+            found.append(suggestion.parameters)
+        return found
+
+    assert tried(1, True) == tried(1, True) != tried(2, True)
+    assert tried(1, True)[:4] == tried(1, False)[:4] and tried(1, True) != tried(1, False)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, select
 
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
@@ -38,6 +38,15 @@ class Pipeline:
             raise Conflict(f"pipeline `{name}` for `{key}` is already running", hint="`headrace pipelines list` shows it")
         self._mine = (PIPELINES.c.system == ctx.system) & (PIPELINES.c.name == name) & (PIPELINES.c.key == key)
         self._steps = (STEPS.c.system == ctx.system) & (STEPS.c.pipeline == name) & (STEPS.c.key == key)
+        try:
+            self._known = self._open()
+        except BaseException:
+            self._claim.release()
+            raise
+
+    def _open(self) -> dict[str, Any]:
+        """Enter the pipeline as running unless it is finished; its steps by name."""
+        ctx = self._ctx
         with ctx.catalog.transaction() as connection:
             state = connection.execute(select(PIPELINES.c.state).where(self._mine)).scalar()
             if state is None:
@@ -45,13 +54,16 @@ class Pipeline:
                 connection.execute(PIPELINES.insert().values(**values))
             elif state == "failed":
                 self._set(connection, "running")
+            rows = connection.execute(select(STEPS.c.name, STEPS.c.state, STEPS.c.attempts, STEPS.c.result).where(self._steps))
+            return {row.name: row for row in rows}
 
     def step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """`function(*arguments)` as plain JSON (records become dicts), computed once: what is finished is returned from
         the catalog. The step must be safe to run again after a crash in it. Its error passes through."""
-        found = self._begin(name)
+        found = self._known.get(name)
         if found is not None and found.state == "finished":
             return found.result
+        self._begin(name, 0 if found is None else found.attempts)
         began = MACHINE.monotonic()
         try:
             result = msgspec.json.decode(msgspec.json.encode(function(*arguments)))
@@ -79,28 +91,23 @@ class Pipeline:
             self.fail(str(error))
         self._claim.release()
 
-    def _begin(self, name: str) -> Row[Any] | None:
-        """The step's row when it is finished; else mark it as begun."""
-        mine = self._steps & (STEPS.c.name == name)
-        with self._ctx.catalog.reading() as connection:
-            found = connection.execute(select(STEPS).where(mine)).first()
-        if found is not None and found.state == "finished":
-            return found
+    def _begin(self, name: str, attempts: int) -> None:
         begun = {"state": "running", "started_at": self._ctx.clock.now(), "ended_at": None, "seconds": None, "error": ""}
         with self._ctx.catalog.transaction() as connection:
-            if found is not None:
-                connection.execute(STEPS.update().where(mine).values(**begun, attempts=found.attempts + 1))
+            if attempts:
+                changed = STEPS.update().where(self._steps & (STEPS.c.name == name))
+                connection.execute(changed.values(**begun, attempts=attempts + 1))
             else:
-                position = connection.execute(select(func.count()).select_from(STEPS).where(self._steps)).scalar_one()
                 names = {"system": self._ctx.system, "pipeline": self.name, "key": self.key, "name": name}
-                connection.execute(STEPS.insert().values(**names, **begun, position=position, attempts=1))
-        return None
+                connection.execute(STEPS.insert().values(**names, **begun, position=len(self._known), attempts=1))
 
     def _end(self, name: str, began: float, **values: Any) -> None:
         seconds = MACHINE.monotonic() - began
+        mine = self._steps & (STEPS.c.name == name)
         with self._ctx.catalog.transaction() as connection:
-            changed = STEPS.update().where(self._steps & (STEPS.c.name == name))
-            connection.execute(changed.values(ended_at=self._ctx.clock.now(), seconds=seconds, **values))
+            connection.execute(STEPS.update().where(mine).values(ended_at=self._ctx.clock.now(), seconds=seconds, **values))
+            ended = select(STEPS.c.name, STEPS.c.state, STEPS.c.attempts, STEPS.c.result).where(mine)
+            self._known[name] = connection.execute(ended).one()
 
     def _close(self, state: PipelineState, error: str = "") -> None:
         with self._ctx.catalog.transaction() as connection:

@@ -50,8 +50,8 @@ class Pipeline:
         with ctx.catalog.transaction() as connection:
             state = connection.execute(select(PIPELINES.c.state).where(self._mine)).scalar()
             if state is None:
-                values = {"system": ctx.system, "name": name, "key": key, "state": "running", "started_at": ctx.clock.now()}
-                connection.execute(PIPELINES.insert().values(**values))
+                names = {"system": ctx.system, "name": self.name, "key": self.key}
+                connection.execute(PIPELINES.insert().values(**names, state="running", started_at=ctx.clock.now()))
             elif state == "failed":
                 self._set(connection, "running")
             rows = connection.execute(select(STEPS.c.name, STEPS.c.state, STEPS.c.attempts, STEPS.c.result).where(self._steps))

@@ -71,7 +71,7 @@ class Line:
             self._process = None
 
     def kill(self, phase: str, target: str) -> None:
-        """SIGKILL `parent` (it is then started again), `serve` or the newest `compute` child."""
+        """SIGKILL `parent` (it is then started again), `serve`, the youngest `compute` child, or the eldest: `retrain`."""
         assert self._process is not None
         if target == "parent":
             self._process.kill()
@@ -79,7 +79,8 @@ class Line:
             KILLS[phase] += 1
             self.start()
             return
-        pid = until(self.serve_pid if target == "serve" else self.compute_pid, f"there is a {target} process")
+        found = self.serve_pid if target == "serve" else lambda: self.compute_pid(eldest=target == "retrain")
+        pid = until(found, f"there is a {target} process")
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:  # it ended by itself in between
@@ -91,11 +92,11 @@ class Line:
     def serve_pid(self) -> int | None:
         return self._child("headrace.app.serve")
 
-    def compute_pid(self) -> int | None:
-        """The youngest compute child or grandchild."""
-        return self._child("headrace.engines.compute.child")
+    def compute_pid(self, *, eldest: bool = False) -> int | None:
+        """The youngest compute child or grandchild; or the eldest."""
+        return self._child("headrace.engines.compute.child", eldest=eldest)
 
-    def _child(self, module: str) -> int | None:
+    def _child(self, module: str, *, eldest: bool = False) -> int | None:
         assert self._process is not None
         try:
             children = psutil.Process(self._process.pid).children(recursive=True)
@@ -108,7 +109,7 @@ class Line:
                     found.append((child.create_time(), child.pid))
             except psutil.NoSuchProcess:
                 continue
-        return max(found)[1] if found else None
+        return (min if eldest else max)(found)[1] if found else None
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
         """(status, decoded answer) over this thread's connection. Lost when nobody answered, or with 502 or 503."""
@@ -153,11 +154,11 @@ class Line:
         return found
 
     def wait_until_up(self) -> None:
-        """Return when it answers again."""
+        """Return when both processes answer again."""
 
         def up() -> bool:
             try:
-                return self.ask("GET", "/health/live")[0] == 200
+                return self.ask("GET", "/health/ready")[0] == 200
             except Lost:
                 return False
 

@@ -6,13 +6,16 @@ One story on one data folder, phase after phase; each phase starts from what the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import deliveries
+import predictions
 import pytest
+import trainings
 from deliveries import Delivered
 from killing import KILLS, Line
-from orders_system import write_system
+from orders_system import day, write_system
 
 SEED = 20260101
 
@@ -49,3 +52,29 @@ def test_killed_while_events_enter(story: Story) -> None:
     assert story.delivered.unanswered, "the kills met requests in flight"
     deliveries.check(story.line, story.delivered)
     story.ended("ingestion")
+
+
+def test_killed_while_a_dataset_is_built_and_trained_on(story: Story) -> None:
+    story.needs("ingestion")
+    run = trainings.build_and_train(story.line, story.kills)
+    trainings.check_training(story.line, run)
+    trainings.register_and_release(story.line, run)
+    story.ended("backfill")
+
+
+def test_killed_while_it_answers(story: Story) -> None:
+    story.needs("backfill")
+    story.line.post("/clock", {"now": (day(26) - timedelta(minutes=1)).isoformat()})
+    asked = trainings.shifted_orders(SEED, 10_000, 200 * story.kills)
+    answered = predictions.run(story.line, SEED, story.kills, asked)
+    assert answered.unanswered, "the kills met requests in flight"
+    predictions.check(story.line, answered, story.folder)
+    predictions.check_parity(story.line)
+    story.ended("serving")
+
+
+def test_killed_while_it_retrains(story: Story) -> None:
+    story.needs("serving")
+    trainings.retrain(story.line, story.kills)
+    trainings.check_retraining(story.line)
+    story.ended("training")

@@ -11,10 +11,12 @@ import polars as pl
 def _dense(values: pl.Series) -> tuple[np.ndarray, int]:
     """Codes from 0 on, -1 for null, and the number of codes; integers of a small range are their own codes."""
     if values.dtype.is_integer() and len(values) > values.null_count():
-        low, high = int(values.min()), int(values.max())  # type: ignore[arg-type]
+        nulls = values.null_count() > 0
+        array = (values.fill_null(values.min()) if nulls else values).to_numpy().astype(np.int64, copy=False)
+        low, high = int(array.min()), int(array.max())
         if high - low < 4 * len(values) + 1024:
-            coded = values.cast(pl.Int64) - low
-            return coded.fill_null(-1).to_numpy(), high - low + 1
+            array = array - low
+            return np.where(values.is_null().to_numpy(), -1, array) if nulls else array, high - low + 1
     if values.dtype == pl.String:
         values = values.cast(pl.Categorical).to_physical()
         return _dense(values.cast(pl.Int64))

@@ -17,7 +17,7 @@ from headrace.engines.online.port import OnlineStore
 from headrace.features.codes import key_codes
 from headrace.features.frames import passing
 from headrace.features.report_index import Changes, ReportIndex
-from headrace.features.state import Applied, StateLayout, entity_keys, pack_states, unpack_states
+from headrace.features.state import NEVER, Applied, StateLayout, entity_keys, pack_states, unpack_states
 from headrace.features.timeline import ALWAYS, order
 from headrace.features.types import WindowView
 from headrace.kernel.log import LOG
@@ -45,18 +45,20 @@ class ViewWriter:
         if next_offset - 1 <= applied.stream:
             return {}
         layout, view = self.layout, self.layout.view
-        frame = frame.filter(pl.col("_offset") > applied.stream)
-        newest = frame[layout.stream.time].to_physical().max()
-        watermark = max(applied.watermark, newest) if isinstance(newest, int) else applied.watermark
+        time = frame[layout.stream.time].to_physical().to_numpy()
+        kept = frame["_offset"].to_numpy() > applied.stream
+        watermark = max(applied.watermark, int(time[kept].max(initial=NEVER)))
         trim = watermark - self._lateness - view.span
-        kept = frame[layout.stream.time].to_physical().to_numpy() > trim
-        if not layout.keeps_filtered:
+        kept &= time > trim
+        if not layout.keeps_filtered and view.predicate is not None:
             kept = kept & passing(view, frame)
         code, _ = key_codes([frame[name] for name in view.by], [], len(frame), 0)
         kept &= code >= 0
         changes: Changes = {}
         if kept.any():
-            changes.update(self._insert(frame.filter(pl.Series(kept)), code[kept], trim, next_offset - 1))
+            if not kept.all():
+                frame, code = frame.filter(pl.Series(kept)), code[kept]
+            changes.update(self._insert(frame, code, trim, next_offset - 1))
         if self._index is not None:
             changes.update(self._index.forget(self._online, trim))
         changes[layout.applied_key] = Applied(next_offset - 1, applied.report, watermark).pack()
@@ -64,7 +66,7 @@ class ViewWriter:
 
     def _insert(self, frame: pl.DataFrame, code: np.ndarray, trim: int, position: int) -> Changes:
         _, first, code = np.unique(code, return_index=True, return_inverse=True)
-        entities = entity_keys(frame[first], self.layout.view.by)
+        entities = entity_keys(frame, self.layout.view.by, first)
         keys = [self.layout.key(entity) for entity in entities]
         events = self.layout.events(frame)
         changes: Changes = {}
@@ -72,20 +74,25 @@ class ViewWriter:
             changes = self._join(self._index, frame, events, [entities[number] for number in code.tolist()])
         words = self.layout.words
         old, old_code, guards = unpack_states(self._online.get_many(keys), len(words))
-        fresh = events[words["offset"]] > guards[code]
+        fresh = events[words["offset"]] > guards[code, 0]
         events = np.concatenate([old, events[:, fresh]], axis=1)
         code = np.concatenate([old_code, code[fresh]])
-        index = order(code, events[words["time"]])
-        index = index[events[words["time"]][index] > trim]
+        time = events[words["time"]]
+        index = order(code, np.zeros_like(time))
+        if bool(np.any((np.diff(time[index]) < 0) & (np.diff(code[index]) == 0))):
+            index = order(code, time)
+        index = index[time[index] > trim]
         sizes = np.bincount(code[index], minlength=len(keys))
-        blobs = pack_states(events[:, index], sizes, position, -1)
+        blobs = pack_states(events[:, index], sizes, position, guards[:, 1])
         return changes | dict(zip(keys, blobs, strict=True))
 
     def _join(self, index: ReportIndex, frame: pl.DataFrame, events: np.ndarray, entities: list[bytes]) -> Changes:
         """Enter the events where their reports will look for them, and take over the reports that came before."""
         words = self.layout.words
-        rows = np.flatnonzero(frame[index.on].is_not_null().to_numpy())
-        keys = index.keys(frame[rows])
+        rows = np.arange(len(frame))
+        if frame[index.on].null_count():
+            rows = np.flatnonzero(frame[index.on].is_not_null().to_numpy())
+        keys = index.keys(frame, rows)
         for row, entry in zip(rows.tolist(), index.find(self._online, keys), strict=True):
             if entry is not None:
                 events[words["reported"], row] = entry.reported
@@ -119,21 +126,14 @@ class ViewWriter:
 
     def _mark(self, marks: dict[bytes, list[tuple[int, int]]], position: int) -> Changes:
         keys, words = list(marks), self.layout.words
-        events, code, stream = unpack_states(self._online.get_many(keys), len(words))
-        place = {
-            (key, offset): i
-            for i, (key, offset) in enumerate(zip(code.tolist(), events[words["offset"]].tolist(), strict=True))
-        }
+        events, code, applied = unpack_states(self._online.get_many(keys), len(words))
+        places = zip(code.tolist(), events[words["offset"]].tolist(), strict=True)
+        place = {pair: number for number, pair in enumerate(places)}
         for number, key in enumerate(keys):
             for offset, at in marks[key]:
                 if (number, offset) in place:
                     events[words["reported"], place[number, offset]] = at
-        sizes = np.bincount(code, minlength=len(keys))
-        blobs: list[bytes | None] = []
-        start = 0
-        for number, size in enumerate(sizes.tolist()):
-            blobs += pack_states(events[:, start : start + size], np.array([size]), int(stream[number]), position)
-            start += size
+        blobs = pack_states(events, np.bincount(code, minlength=len(keys)), applied[:, 0], position)
         return dict(zip(keys, blobs, strict=True))
 
 

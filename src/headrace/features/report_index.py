@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from headrace.engines.online.port import OnlineStore
@@ -51,9 +52,9 @@ class ReportIndex:
         self._entries = layout.applied_key + b"~on/"
         self._old = layout.applied_key + b"~old/"
 
-    def keys(self, frame: pl.DataFrame) -> list[bytes]:
-        """The entry keys of rows of the stream or of the report stream."""
-        return [self._entries + value for value in entity_keys(frame, (self.on,))]
+    def keys(self, frame: pl.DataFrame, rows: np.ndarray | None = None) -> list[bytes]:
+        """The entry keys of rows of the stream or of the report stream, by default of all."""
+        return [self._entries + value for value in entity_keys(frame, (self.on,), rows)]
 
     def key(self, value: Any) -> bytes:
         """The entry key of one value of the join column."""

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -32,8 +32,7 @@ NEVER = -(1 << 63)
 LONGEST_KEY = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """How far a view is applied: the last offsets of its stream and its reports (-1: none), and its stream's watermark."""
 
     stream: int = -1
@@ -122,7 +121,8 @@ class StateLayout:
             columns["passes"] = passing(self.view, frame)
         for column in self.view.source_columns:
             columns[f"value {column}"] = value_words(frame[column])
-            columns[f"valid {column}"] = frame[column].is_not_null().to_numpy()
+            if f"valid {column}" in self.words:
+                columns[f"valid {column}"] = frame[column].is_not_null().to_numpy()
         columns["reported"] = np.broadcast_to(ALWAYS, len(frame))
         return np.array([columns[name] for name in self.words], dtype=np.int64).reshape(len(self.words), len(frame))
 
@@ -135,7 +135,8 @@ def value_words(values: pl.Series) -> np.ndarray:
         texts = values.unique().drop_nulls()
         hashes = [key_hash(text) for text in texts]
         return values.replace_strict(texts, hashes, default=0, return_dtype=pl.Int64).to_numpy()
-    return values.to_physical().cast(pl.Int64).fill_null(0).to_numpy()
+    physical = values.to_physical()
+    return (physical.fill_null(0) if physical.null_count() else physical).to_numpy().astype(np.int64, copy=False)
 
 
 def value_word(value: Any) -> int:
@@ -143,34 +144,43 @@ def value_word(value: Any) -> int:
     return 0 if value is None else key_hash(value) if isinstance(value, str) else int(value)
 
 
-def entity_keys(frame: pl.DataFrame, by: Sequence[str]) -> list[bytes]:
-    """The canonical key bytes of each row."""
+def entity_keys(frame: pl.DataFrame, by: Sequence[str], rows: np.ndarray | None = None) -> list[bytes]:
+    """The canonical key bytes of the rows, by default of all."""
     if not by:
-        return [key_bytes(())] * len(frame)
+        return [key_bytes(())] * (len(frame) if rows is None else len(rows))
+    if len(by) == 1 and frame.schema[by[0]].is_integer() and not frame[by[0]].null_count():
+        numbers = frame[by[0]].to_numpy()
+        return [b"%d" % number for number in (numbers if rows is None else numbers[rows]).tolist()]
+    if rows is not None:
+        frame = frame.select(by)[rows]
+    if len(by) == 1 and frame.schema[by[0]] == pl.String:
+        return [b"null" if value is None else value.encode() for value in frame[by[0]].to_list()]
     return [key_bytes(row) for row in frame.select(pl.col(by).to_physical()).rows()]
 
 
 def unpack_states(blobs: Sequence[bytes | None], words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All events of the blobs: int64 [words, n], the number of the blob of each, and the applied stream offsets."""
+    """All events of the blobs, int64 [words, n]; the number of the blob of each; the applied offsets of the stream and of
+    the reports, int64 [blobs, 2]."""
     empty = HEADER.pack(FORMAT, -1, -1)
     present = [empty if blob is None else blob for blob in blobs]
     headers = np.array([HEADER.unpack_from(blob) for blob in present], np.int64).reshape(-1, 3)
     sizes = np.array([(len(blob) - HEADER.size) // (8 * words) for blob in present], np.int64)
     flat = np.frombuffer(b"".join([blob[HEADER.size :] for blob in present]), np.int64)
     code = np.repeat(np.arange(len(blobs)), sizes)
-    return flat[_places(sizes, words)] if len(flat) else flat.reshape(words, 0), code, headers[:, 1]
+    return flat[_places(sizes, words)] if len(flat) else flat.reshape(words, 0), code, headers[:, 1:]
 
 
-def pack_states(events: np.ndarray, sizes: np.ndarray, stream: int, reports: np.ndarray | int) -> list[bytes | None]:
-    """One blob for each run of `sizes` events, None for a run of none."""
+def pack_states(
+    events: np.ndarray, sizes: np.ndarray, stream: np.ndarray | int, report: np.ndarray | int
+) -> list[bytes | None]:
+    """One blob for each run of `sizes` events, None for a run of none, with the applied offsets of each."""
     flat = np.empty(events.size, np.int64)
     flat[_places(sizes, len(events))] = events
     raw = memoryview(flat.tobytes())
     ends = (np.cumsum(sizes) * 8 * len(events)).tolist()
-    starts = [0, *ends[:-1]]
-    marks = np.broadcast_to(reports, len(sizes)).tolist()
-    pairs = zip(starts, ends, marks, strict=True)
-    return [HEADER.pack(FORMAT, stream, mark) + raw[start:end] if end > start else None for start, end, mark in pairs]
+    marks = zip(*(np.broadcast_to(mark, len(sizes)).tolist() for mark in (stream, report)), strict=True)
+    runs = zip([0, *ends], ends, marks, strict=False)
+    return [HEADER.pack(FORMAT, *mark) + raw[start:end] if end > start else None for start, end, mark in runs]
 
 
 def _places(sizes: np.ndarray, words: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from headrace.kernel.namespace import Namespace
 from headrace.kernel.times import format_time
 
 NAN = float("nan")
+NO_WORDS = np.zeros(0, np.int64)
 NO_KEY = b"-"
 """A key that no state has: that of a request with a null in its key."""
 
@@ -49,9 +50,10 @@ class ViewReader:
         self._lateness = stream.lateness
         self._id = stream.id
         self._words = self.layout.words
-        self._shifts = np.array([-width - view.delay for _, width in view.over], np.int64)
+        self._edges = np.array([*(-width - view.delay for _, width in view.over), -view.delay, 0], np.int64)
         self._fields = {name: self.layout.field(name) for name in view.source_columns}
         self._inputs = {name: stream.field(name) for name in predicate_inputs(view)}
+        self._ones = np.ones(len(view.over), np.int64)
         self._fills = [_fill(aggregate, self._fields) for _, aggregate in view.aggregates]
         self._streams = (stream.name,) if view.join is None else (stream.name, view.join.report)
         self._index = None
@@ -79,41 +81,41 @@ class ViewReader:
     def positions(self, blob: bytes | None, at: int) -> dict[str, int]:
         """The applied offset of each stream. InvalidInput when the state no longer reaches back to `at`."""
         applied = Applied.unpack(blob)
-        if at < applied.watermark - self._lateness:
+        oldest = applied.watermark - self._lateness
+        if at < oldest:
             raise InvalidInput(
-                f"the asking time {format_time(at)} is before {format_time(applied.watermark - self._lateness)}, the oldest "
-                f"that view `{self.view.name}` can answer",
+                f"the asking time {format_time(at)} is before {format_time(oldest)}, the oldest that view "
+                f"`{self.view.name}` can answer",
                 hint="declare a longer `lateness` for the stream, or backfill",
             )
-        return dict(zip(self._streams, (applied.stream, applied.report), strict=False))
+        if len(self._streams) == 1:
+            return {self._streams[0]: applied.stream}
+        return {self._streams[0]: applied.stream, self._streams[1]: applied.report}
 
     def read(
         self, blobs: list[bytes | None], request: Mapping[str, Any], at: int, *, is_event: bool
     ) -> tuple[list[float], int | None]:
         """The view's columns in order, from the blobs of `keys`, and the age of the key's newest event."""
-        words = np.frombuffer(blobs[1], np.int64, offset=HEADER.size) if blobs[1] else np.zeros(0, np.int64)
+        words = np.frombuffer(blobs[1], np.int64, offset=HEADER.size) if blobs[1] else NO_WORDS
         size = len(words) // len(self._words)
-        times = words[:size]
-        newest = end = int(times.searchsorted(at, side="right"))
+        *starts, end, newest = words[:size].searchsorted(self._edges + at, side="right").tolist()
         own: Mapping[str, Any] | None = None
-        if self.view.delay:
-            end = int(times.searchsorted(at - self.view.delay, side="right"))
-        elif is_event:
+        if is_event and not self.view.delay:
             place = self._own_place(words, size, end, request, at)
             if place is not None:
                 end = place + self.view.own_event
             elif self.view.own_event and self._passes(request):
                 own = request
-        starts = times.searchsorted(self._shifts + at, side="right")
-        low = min(int(starts.min()), end)
+        starts = [min(start, end) for start in starts]
+        low = min(starts)
         part = _Slice(words, size, low, end, own)
-        starts = np.minimum(starts, end) - low
+        firsts = np.array([start - low for start in starts])
         if self.layout.keeps_filtered:
             keep = part.word(self._words["passes"]).astype(bool)
-            starts = np.concatenate([[0], np.cumsum(keep)])[starts]
+            firsts = np.concatenate([[0], np.cumsum(keep)])[firsts]
             part.keep = keep
         reported = reported_time(blobs[2]) if own is not None and self._index is not None else None
-        return self._reduce(part, starts, at, reported), at - int(times[newest - 1]) if newest else None
+        return self._reduce(part, firsts, at, reported), at - int(words[newest - 1]) if newest else None
 
     def _own_place(self, words: np.ndarray, size: int, end: int, request: Mapping[str, Any], at: int) -> int | None:
         """The place of the asking event among the events of its time."""
@@ -132,9 +134,9 @@ class ViewReader:
 
     def _reduce(self, part: _Slice, starts: np.ndarray, at: int, reported: int | None) -> list[float]:
         """The columns, by window, then aggregate, over the events from each start to the end."""
-        length = len(part.word(0)) + (part.own is not None)
-        ends = np.full(len(starts), length)
-        counts: list[int] = (length - starts).tolist()
+        length = (part.end - part.low if part.keep is None else int(part.keep.sum())) + (part.own is not None)
+        ends = self._ones * length
+        counts: list[int] = (ends - starts).tolist()
         dense = {name: self._dense(part, name, field) for name, field in self._fields.items()}
         results: list[list[float]] = []
         for (_, aggregate), (least, empty) in zip(self.view.aggregates, self._fills, strict=True):

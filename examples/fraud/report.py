@@ -24,12 +24,12 @@ def show(figures: dict[str, Any], console: Console) -> None:
     """Print the models beside the published table, then every figure of the report."""
     table = Table("model", *FIGURES, title="the test week", box=SIMPLE)
     for row in figures["models"]:
-        of_paper = RESULTS[row["model"]] if figures["published"] else ()
+        of_paper = RESULTS[row["model"]] if figures.get("published") else ()
         cells = [f"{row[name]:.3f}" for name in FIGURES]
         if of_paper:
             cells = [f"{cell} ({paper:.3f})" for cell, paper in zip(cells, of_paper, strict=True)]
         table.add_row(row["model"], *cells)
-    if figures["published"]:
+    if figures.get("published"):
         table.caption = "in brackets: as published; the published boosting is XGBoost with its defaults"
     console.print(table)
     table = Table(title="figures", box=SIMPLE, show_header=False)

@@ -16,7 +16,7 @@ WATCH = WatchSpec("w", "scoring", hr.psi > 0.2)
 
 
 def report(*figures: DriftFigure, rows: int = 1000, errors: int = 0) -> DriftReport:
-    return DriftReport("scoring", 3, "2026-01-01T00:00:00Z", "2026-01-08T00:00:00Z", rows, errors, list(figures))
+    return DriftReport("scoring", 3, "2026-01-01T00:00:00Z", "2026-01-08T00:00:00Z", True, rows, errors, list(figures))
 
 
 def figure(feature: str, psi: float, p: float, js: float = 0.0, null: float = 0.0, usual: float = 0.0) -> DriftFigure:

@@ -47,12 +47,12 @@ def test_no_alarm_without_a_shift_and_one_on_its_first_days(ctx: Context) -> Non
 def test_each_window_is_judged_once_whenever_the_clock_is_looked_at(ctx: Context) -> None:
     traffic = Traffic(ctx)
     assert watched(ctx, START + 40 * DAY) == [], "nothing was ever served"
-    for _ in range(5):
+    for _ in range(10):
         traffic.serve(Day(300, scale=3))
     traffic.flush()
-    at_once = watched(ctx, START + 5 * DAY)
-    assert sorted({a.at for a in at_once}) == [format_time(START + d * DAY) for d in range(1, 6)]
-    assert watched(ctx, START + 5 * DAY) == [] == watched(ctx, START + 6 * DAY - 1)
+    at_once = watched(ctx, START + 10 * DAY)
+    assert sorted({a.at for a in at_once}) == [format_time(START + d * DAY) for d in range(7, 11)], "seven whole days"
+    assert watched(ctx, START + 10 * DAY) == [] == watched(ctx, START + 11 * DAY - 1)
     assert {a.id for a in alarms(ctx)} == {a.id for a in at_once}
     with ctx.catalog.reading() as connection:
         audited = connection.execute(select(OUTBOX.c.subject).where(OUTBOX.c.kind == "alarm.drift")).scalars().all()
@@ -64,12 +64,12 @@ def test_equal_counters_give_equal_alarms_however_much_of_them_is_flushed(ctx: C
     other = opened(tmp_path / "other")
     register(other, 1, {"test.log_loss": 0.5})
     first, second = Traffic(ctx), Traffic(other)
-    for day in range(3):
+    for day in range(8):
         for traffic in (first, second):
-            traffic.serve(Day(400, scale=2))
-        if day < 2:
+            traffic.serve(Day(200, scale=2))
+        if day < 6:
             first.flush()
-    assert watched(ctx, START + 3 * DAY) == watched(other, START + 3 * DAY) != []
+    assert watched(ctx, START + 8 * DAY) == watched(other, START + 8 * DAY) != []
 
 
 def test_broken_data_is_told_and_is_no_drift(ctx: Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -96,21 +97,35 @@ def reference_of(ctx: Context, service: ServiceSpec, version: int) -> Reference:
 def drift(ctx: Context, service: ServiceSpec, cells: Mapping[tuple[int, int], CellCounts], start: int, end: int) -> (
     DriftReport | None
 ):  # fmt: skip
-    """The drift of the version that answered most on the window's last day, over the asking days of [start, end); None
-    without answers. Times are microseconds; a day counts whole."""
+    """The drift of the version that answered most on the window's last day, over the asking days of [start, end). Times
+    are microseconds; a day counts whole.
+
+    It is `complete` when that version gave most of the answers on every day of the window: with some weekdays missing or
+    thin, the calendar alone would look like drift. None without answers.
+    """
     days = range(start // DAY, -(-end // DAY))
     inside = {key: counts for key, counts in cells.items() if key[1] in days}
+    answered = Counter(dict.fromkeys(days, 0))
+    for (_, day), counts in inside.items():
+        answered[day] += counts.count
     if not inside:
         return None
     last = max(day for _, day in inside)
     version = max((counts.count, v) for (v, day), counts in inside.items() if day == last)[1]
+    complete = all(2 * _count(inside, version, day) > answered[day] for day in days)
     reference = reference_of(ctx, service, version)
     total = CellCounts()
     for (v, _), counts in sorted(inside.items()):
         if v == version:
             _add(total, counts)
     figures = list(_figures(reference, total))
-    return DriftReport(service.name, version, format_time(start), format_time(end), total.count, total.errors, figures)
+    return DriftReport(
+        service.name, version, format_time(start), format_time(end), complete, total.count, total.errors, figures
+    )
+
+
+def _count(cells: Mapping[tuple[int, int], CellCounts], version: int, day: int) -> int:
+    return cells[version, day].count if (version, day) in cells else 0
 
 
 def _figures(reference: Reference, total: CellCounts) -> Iterator[DriftFigure]:

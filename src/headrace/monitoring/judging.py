@@ -24,7 +24,8 @@ def level(watch: WatchSpec) -> float:
 
 
 def judge(watch: WatchSpec, system: str, report: DriftReport, at: int) -> list[Alarm]:
-    """The alarms of one window. Broken data is told instead of drift: it must not lead to a retraining.
+    """The alarms of one window. Broken data is told instead of drift: it must not lead to a retraining. Drift is judged
+    on complete windows only.
 
     A feature alarms when its statistic exceeds the trigger's threshold and its p-value passes Benjamini and Hochberg's
     procedure at `level` over all figures: without any drift, the chance of any alarm is at most that.
@@ -32,7 +33,7 @@ def judge(watch: WatchSpec, system: str, report: DriftReport, at: int) -> list[A
     if report.rows < FEWEST_ROWS:
         return []
     broken = _broken(watch, system, report, at)
-    if broken:
+    if broken or not report.complete:
         return broken
     significant = benjamini_hochberg([f.p_value for f in report.figures], level(watch))
     statistic, threshold = watch.retrain_when.statistic, watch.retrain_when.threshold

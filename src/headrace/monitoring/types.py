@@ -79,12 +79,14 @@ class DriftFigure:
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """The drift of one version over the asking days of a window; `rows` are live answers, `errors` failures among them."""
+    """The drift of one version over the asking days of a window; `rows` are live answers, `errors` failures among them.
+    `complete`: the version gave most of the answers on every day of the window."""
 
     service: str
     version: int
     window_from: str
     window_to: str
+    complete: bool
     rows: int
     errors: int
     figures: list[DriftFigure]

@@ -12,6 +12,7 @@ from headrace.kernel.log import LOG
 from headrace.monitoring.types import WatchSpec
 from headrace.monitoring.watching import watch_step
 from headrace.release import rollouts
+from headrace.serving.routes import acknowledgements, route
 from headrace.serving.types import ServiceSpec
 from headrace.system import retraining, settling
 from headrace.system.tables import retrainings
@@ -42,11 +43,19 @@ class Loop:
         now = ctx.clock.now()
         moving = [rollouts.tick(ctx, service.name) for service in ctx.specs.all(ServiceSpec)]
         warming = any(rollout is not None and rollout.state == "warming" for rollout in moving)
+        at_rest = not warming and all(self._taken_over(service.name) for service in ctx.specs.all(ServiceSpec))
         for watch in ctx.specs.all(WatchSpec):
             self._watch(watch, now)
-        if self._retrain() == 0 and not warming and now != self._settled_at:
+        if self._retrain() == 0 and at_rest and now != self._settled_at:
             settling.mark(ctx, now)
             self._settled_at = now
+
+    def _taken_over(self, service: str) -> bool:
+        """Whether every worker serves the newest routes."""
+        with self._ctx.catalog.reading() as connection:
+            newest = route(connection, self._ctx.system, service)
+        workers = acknowledgements(self._ctx, service).values()
+        return newest is None or all(worker.generation >= newest.generation for worker in workers)
 
     def _watch(self, watch: WatchSpec, now: int) -> None:
         raised = watch_step(self._ctx, watch, now)

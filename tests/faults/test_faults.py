@@ -12,6 +12,7 @@ from pathlib import Path
 import deliveries
 import predictions
 import pytest
+import releases
 import trainings
 from deliveries import Delivered
 from killing import KILLS, Line
@@ -78,3 +79,15 @@ def test_killed_while_it_retrains(story: Story) -> None:
     trainings.retrain(story.line, story.kills)
     trainings.check_retraining(story.line)
     story.ended("training")
+
+
+def test_killed_while_a_version_is_released(story: Story) -> None:
+    story.needs("training")
+    saved = story.line.command("audit", "checkpoint")
+    rollout = releases.by_policy(story.line, (story.kills + 1) // 2, SEED)
+    assert (rollout["challenger"], rollout["state"]) == (2, "promoted"), rollout
+    acts = releases.by_hand(story.line, story.kills // 2)
+    releases.check_releases(story.line, acts)
+    releases.check_ledger(story.line, story.folder, saved)
+    predictions.check_parity(story.line)
+    story.ended("promotion")

@@ -69,23 +69,21 @@ def order(key: np.ndarray, time: np.ndarray) -> np.ndarray:
     return index
 
 
-class Timeline:
-    """Events ordered by (key, time, offset), ready to be searched. `events` come in order of offset."""
+class KeyedTimes:
+    """(key, time) as one int64 of the same order, for the keys and times of some events: where the product of both ranges
+    exceeds 62 bits, times become ranks among the times of the events."""
 
-    def __init__(self, events: Events) -> None:
-        self.index = order(events.key, events.time)
-        self.events = events.take(self.index)
+    def __init__(self, key: np.ndarray, time: np.ndarray, highest: int) -> None:
         self._ranks: np.ndarray | None = None
-        time, key = self.events.time, self.events.key
         self._first = int(time.min()) if len(time) else 0
         self._span = (int(time.max()) if len(time) else 0) - self._first + 2
-        if self._span * (int(key.max(initial=0)) + 2) >= 1 << 62:
+        if self._span * (highest + 2) >= 1 << 62:
             self._ranks = np.unique(time)
             self._span = len(self._ranks) + 1
-        self._composite = self._code(key, time)
+        self.codes = self.of(key, time)
 
-    def _code(self, key: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """(key, time) as one int64 of the same order; times outside of the events' range are clipped to its edges."""
+    def of(self, key: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Codes; times outside of the events' range are clipped to its edges."""
         if self._ranks is not None:
             rank = np.searchsorted(self._ranks, time, side="right")
         else:
@@ -94,9 +92,22 @@ class Timeline:
         rank += key * self._span
         return rank
 
+    def before_all(self, key: np.ndarray) -> np.ndarray:
+        """Codes that come before every event of their key and after every event of the key before."""
+        return key * self._span
+
+
+class Timeline:
+    """Events ordered by (key, time, offset), ready to be searched. `events` come in order of offset."""
+
+    def __init__(self, events: Events) -> None:
+        self.index = order(events.key, events.time)
+        self.events = events.take(self.index)
+        self._times = KeyedTimes(self.events.key, self.events.time, int(events.key.max(initial=0)))
+
     def after(self, key: np.ndarray, time: np.ndarray) -> np.ndarray:
         """The index of the key's first event with a later time."""
-        return np.searchsorted(self._composite, self._code(key, time), side="right")
+        return np.searchsorted(self._times.codes, self._times.of(key, time), side="right")
 
     @cached_property
     def late(self) -> np.ndarray:

@@ -1,0 +1,171 @@
+"""The point-in-time join: for each label row, the values that were known at its time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from headrace.features.attribute_tables import as_frame, micros
+from headrace.features.codes import key_codes
+from headrace.features.last_at_most import last_at_most
+from headrace.features.timeline import KeyedTimes
+from headrace.kernel.errors import InvalidInput
+from headrace.kernel.times import duration
+
+
+@dataclass(frozen=True)
+class View:
+    """A table of attributes over time. `keys` name its key columns (none: one value for all), `time` the event time,
+    `created` when a row became known (None: at its event time); later rows of the table win ties. `ttl`: a value older
+    than this is null; a duration such as "7d". `rename` maps a key column to the column of the labels it is joined with.
+    `columns`: those to add, by default all others. `table`: Polars, pandas, Arrow or the path of a file."""
+
+    name: str
+    table: Any
+    keys: Sequence[str]
+    time: str
+    created: str | None = None
+    ttl: str | timedelta | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
+    columns: Sequence[str] | None = None
+
+
+def point_in_time_join(labels: Any, views: Sequence[View], *, time: str = "at", as_known: bool = True) -> pl.DataFrame:
+    """Every label row once, in order, with the columns `{view}__{column}`.
+
+    A value is that of the row with the newest event time <= the label's `time`; of equal times the newest created, then the
+    last in the table. With `as_known`, rows created after the label's time are not seen. A value exactly as old as the ttl
+    counts, a null stays null, a null key has no value. Raises InvalidInput for missing columns or unfit types.
+    """
+    frame = as_frame(labels)
+    at = micros(frame, time, "the labels")
+    names = [view.name for view in views]
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"two views are called `{next(n for n in names if names.count(n) > 1)}`", hint="rename one")
+    with ThreadPoolExecutor(2) as pool:
+        joined = list(pool.map(lambda view: _join(frame, at, view, as_known), views))
+    added = [column for columns in joined for column in columns]
+    twice = [column.name for column in added if column.name in frame.columns]
+    if twice:
+        raise InvalidInput(f"the labels have a column `{twice[0]}` already", hint="rename it, or the view")
+    return frame.with_columns(added)
+
+
+def _key_pairs(view: View, labels: pl.DataFrame, table: pl.DataFrame) -> list[tuple[str, str]]:
+    """(column of the table, column of the labels) of each key."""
+    renamed = dict(view.rename)
+    inverse = {new: old for old, new in renamed.items()}
+    pairs = []
+    for key in view.keys:
+        options = [(key, key)]
+        if key in renamed:
+            options = [(key, renamed[key]), (renamed[key], key)]
+        elif key in inverse:
+            options = [(inverse[key], key), (key, inverse[key])]
+        fitting = [(mine, theirs) for mine, theirs in options if mine in table.columns and theirs in labels.columns]
+        if not fitting:
+            mine, theirs = options[0]
+            raise InvalidInput(
+                f"view `{view.name}` is joined by `{mine}` with `{theirs}` of the labels; the table has "
+                f"{', '.join(table.columns)}, the labels have {', '.join(labels.columns)}",
+                hint='map names by rename={"column of the table": "column of the labels"}',
+            )
+        pairs.append(fitting[0])
+    stray = set(renamed) - set(view.keys) - {inverse[key] for key in view.keys if key in inverse}
+    if stray:
+        raise InvalidInput(f"view `{view.name}` renames `{min(stray)}`, which is none of its keys", hint="rename keys only")
+    return pairs
+
+
+def _alike(view: View, mine: pl.Series, theirs: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Both sides of a key in one type."""
+    if mine.dtype == theirs.dtype:
+        return mine, theirs
+    if mine.dtype.is_integer() and theirs.dtype.is_integer():
+        return mine.cast(pl.Int64), theirs.cast(pl.Int64)
+    text = (pl.String, pl.Categorical, pl.Enum)
+    if isinstance(mine.dtype, text) and isinstance(theirs.dtype, text):
+        return mine.cast(pl.String), theirs.cast(pl.String)
+    raise InvalidInput(
+        f"key `{mine.name}` of view `{view.name}` is {mine.dtype}, `{theirs.name}` of the labels is {theirs.dtype}",
+        hint="convert one of them",
+    )
+
+
+def _order(composite: np.ndarray, created: np.ndarray | None) -> np.ndarray:
+    """The order by (composite, created, place)."""
+    index = np.argsort(composite, kind="stable")
+    if created is None:
+        return index
+    tied = composite[index[1:]] == composite[index[:-1]]
+    rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+    if len(rows):
+        places = index[rows]
+        index[rows] = places[np.lexsort((created[places], composite[places]))]
+    return index
+
+
+def _join(labels: pl.DataFrame, at: pl.Series, view: View, as_known: bool) -> list[pl.Series]:
+    """The columns that one view adds."""
+    table = as_frame(view.table, _wanted(view))
+    pairs = _key_pairs(view, labels, table)
+    place = f"view `{view.name}`"
+    time = micros(table, view.time, place)
+    created = None if view.created is None else micros(table, view.created, place)
+    others = {view.time, view.created, *(mine for mine, _ in pairs)}
+    columns = [name for name in table.columns if name not in others] if view.columns is None else list(view.columns)
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise InvalidInput(f"{place} has no column `{missing[0]}`; it has {', '.join(table.columns)}", hint="mend `columns`")
+    sides = [_alike(view, table[mine], labels[theirs]) for mine, theirs in pairs]
+    key, asked = key_codes([mine for mine, _ in sides], [theirs for _, theirs in sides], len(table), len(labels))
+    rows = _newest_rows(key, time, created, asked, at, as_known)
+    if view.ttl is not None and len(table):
+        rows = np.where(at.fill_null(0).to_numpy() - time.fill_null(0).to_numpy()[rows] > _ttl(view.ttl), -1, rows)
+    gather = pl.Series(np.where(rows < 0, 0, rows)).set(pl.Series(rows < 0), None)
+    return [table[name].gather(gather).alias(f"{view.name}__{name}") for name in columns]
+
+
+def _wanted(view: View) -> list[str] | None:
+    """The columns of the table that the view needs; None for all."""
+    if view.columns is None:
+        return None
+    names = [*view.keys, *view.rename, *view.rename.values(), view.time, *view.columns]
+    return list(dict.fromkeys(names if view.created is None else [*names, view.created]))
+
+
+def _ttl(ttl: str | timedelta) -> int:
+    return ttl // timedelta(microseconds=1) if isinstance(ttl, timedelta) else duration(ttl)
+
+
+def _newest_rows(
+    key: np.ndarray, time: pl.Series, created: pl.Series | None, asked: np.ndarray, at: pl.Series, as_known: bool
+) -> np.ndarray:
+    """The row of the table that each label sees, -1 for none."""
+    whole = (key >= 0) & time.is_not_null().to_numpy()
+    if created is not None:
+        whole &= created.is_not_null().to_numpy()
+    usable = np.flatnonzero(whole)
+    known = None if created is None else created.fill_null(0).to_numpy()[usable]
+    moments = at.fill_null(0).to_numpy()
+    highest = max(int(key.max(initial=0)), int(asked.max(initial=0)))
+    times = KeyedTimes(key[usable], time.fill_null(0).to_numpy()[usable], highest)
+    index = _order(times.codes, known)
+    mine = times.codes[index]
+    sorting = np.argsort(times.of(asked, moments), kind="stable")
+    found, first = np.empty(len(asked), np.int64), np.empty(len(asked), np.int64)
+    found[sorting] = np.searchsorted(mine, times.of(asked[sorting], moments[sorting]), side="right") - 1
+    first[sorting] = np.searchsorted(mine, times.before_all(asked[sorting]), side="left")
+    first[(asked < 0) | at.is_null().to_numpy()] = len(mine)
+    if known is not None and as_known:
+        found = last_at_most(known[index], found, first, moments)
+    else:
+        found = np.where(found >= first, found, -1)
+    rows = np.append(usable[index], -1)[found]
+    return rows

@@ -96,6 +96,12 @@ def test_what_is_not_registered_is_not_there(run: Running, keys: dict[Role, str]
         assert run.ask("GET", path, key=keys[Role.ADMIN])[0] == 404
 
 
+def test_who_may_not_predict_learns_no_names_of_services(run: Running, keys: dict[Role, str]) -> None:
+    for path in ("/services/nothing/predict", "/services/score", "/services/score/predict"):
+        assert [run.ask("GET", path, key=key)[0] for key in ("", keys[Role.VIEWER])] == [401, 403]
+    assert "`score`" in run.ask("POST", "/services/nothing/predict", b"{}", key=keys[Role.SERVICE])[1]["error"]["message"]
+
+
 def test_a_browser_may_read_with_the_key_as_password(run: Running, keys: dict[Role, str]) -> None:
     status, _, headers = run.ask("GET", "/")
     assert (status, headers["www-authenticate"].partition(" ")[0]) == (401, "Basic")

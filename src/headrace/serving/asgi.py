@@ -115,20 +115,22 @@ class PredictionApp:
             good = self.ready
             body = encode({"ready": good, "draining": self.draining})
             await reply(send, 200 if good else 503, body)
-        elif path in self._doors:
-            raise WrongMethod(f"{scope['method']} {path} is not allowed; allowed: POST", hint="send a POST with a JSON body")
-        elif path == "/predict":
-            raise NotFound.of("service", "default", self._services)
-        elif path.startswith("/services/"):
-            name = path.split("/")[2]
-            if name not in self._services:
-                raise NotFound.of("service", name, self._services)
-            known = f"/services/{name}/predict, /services/{name}/predict/batch"
-            raise NotFound(f"there is no `{path}`; known: {known}", hint="use one of them")
+        elif path in self._doors or path == "/predict" or path.startswith("/services/"):
+            authorize(self._authenticate(dict(scope["headers"])), Permission.PREDICT)  # who may not ask learns no names
+            raise self._unanswerable(scope["method"], path)
         elif self._upstream is not None:
             await self._upstream.forward(scope, receive, send)
         else:
             raise NotFound.of("path", path, self._doors)
+
+    def _unanswerable(self, method: str, path: str) -> HeadraceError:
+        if path in self._doors:
+            return WrongMethod(f"{method} {path} is not allowed; allowed: POST", hint="send a POST with a JSON body")
+        name = "default" if path == "/predict" else path.split("/")[2]
+        if name not in self._services:
+            return NotFound.of("service", name, self._services)
+        known = f"/services/{name}/predict, /services/{name}/predict/batch"
+        return NotFound(f"there is no `{path}`; known: {known}", hint="use one of them")
 
     @property
     def ready(self) -> bool:

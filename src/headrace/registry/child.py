@@ -27,14 +27,17 @@ def compile_run(arguments: dict[str, Any]) -> dict[str, Any]:
     frame = load(ctx, run.dataset)
     rows, labels = matrix_of(frame, spec.features), labels_of(frame)
     compiled = compile_estimator(run.model, read(ctx, run.artifacts["estimator"]), rows, int(labels.sum()))
-    fitted = cross_fitted(spec, rows, labels, run.parameters, run.seed)
-    scored, metrics = fitted if fitted is not None else (compiled.runtime.score(rows), {})
+    unseen, metrics = None, {}
+    if "test_scores" in run.artifacts:
+        unseen = np.frombuffer(ctx.blobs.get(ctx.system, run.artifacts["test_scores"]), np.float64)
+    else:
+        metrics = cross_fitted(spec, rows, labels, run.parameters, run.seed)
     return {
         "engine": compiled.engine,
         "artifact": ctx.blobs.put(ctx.system, compiled.artifact),
         "proof": msgspec.to_builtins(compiled.proof),
         "golden": golden(ctx, compiled.runtime, rows),
-        "reference": reference(ctx, spec.features.columns, rows, scored),
+        "reference": reference(ctx, spec.features.columns, rows, unseen),
         "metrics": {**run.metrics, **metrics},
     }
 
@@ -52,7 +55,7 @@ def inspect_artifact(arguments: dict[str, Any]) -> dict[str, Any]:
                           hint=f"it must take float32 [n, {len(columns)}], in this order: {', '.join(columns)}")  # fmt: skip
     return {
         "golden": golden(ctx, runtime, answered),
-        "reference": reference(ctx, columns, rows, runtime.score(answered) if len(rows) else np.empty(0)),
+        "reference": reference(ctx, columns, rows, runtime.score(answered) if len(rows) else None),
     }
 
 

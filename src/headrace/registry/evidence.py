@@ -25,19 +25,19 @@ def golden(ctx: Context, runtime: Runtime, rows: Matrix) -> str:
     return _store(ctx, {"rows": chosen.tolist(), "scores": scored.tolist()})
 
 
-def reference(ctx: Context, features: tuple[str, ...], rows: Matrix, scored: Matrix) -> str:
-    """The digest of the histograms of the training rows, by feature, and of their scores."""
+def reference(ctx: Context, features: tuple[str, ...], rows: Matrix, scored: Matrix | None) -> str:
+    """The digest of the histograms of the training rows, by feature, and of the scores of rows the model has not seen.
+
+    Scores of the rows it was fitted on are more confident than those it will give: they would show drift from the first
+    day. Without scores of unseen rows (None) the score is not watched.
+    """
     histograms = {name: _histogram(rows[:, column]) for column, name in enumerate(features)}
-    return _store(ctx, {"features": histograms, "score": _histogram(scored)})
+    return _store(ctx, {"features": histograms, "score": None if scored is None else _histogram(scored)})
 
 
-def cross_fitted(
-    spec: ModelSpec, rows: Matrix, labels: Labels, parameters: dict[str, Any], seed: int
-) -> tuple[Matrix, dict[str, float]] | None:
-    """The score of each row by a model that was fitted without it (on the other half), and the metrics of these scores.
-
-    A model scores the rows it was fitted on with more confidence than those it will meet; histograms of such scores
-    would show drift from the first day. None when a half holds one class only.
+def cross_fitted(spec: ModelSpec, rows: Matrix, labels: Labels, parameters: dict[str, Any], seed: int) -> dict[str, float]:
+    """What the version is expected to lose, for a run that was never tested: metrics of each row's score by a model of the
+    same parameters fitted on the other half of the rows. Empty when a half holds one class only.
     """
     half = np.random.default_rng(seed).permutation(len(rows)) % 2 == 0
     scored = np.empty(len(rows))
@@ -45,9 +45,9 @@ def cross_fitted(
         for fold in (half, ~half):
             scored[fold] = scores(fit(spec, rows[~fold], labels[~fold], parameters, seed), rows[fold])
     except HeadraceError:
-        return None
+        return {}
     metrics = {"log_loss": log_loss(labels, scored), "average_precision": average_precision(labels, scored)}
-    return scored, {f"cross_fitted.{name}": value for name, value in metrics.items()}
+    return {f"cross_fitted.{name}": value for name, value in metrics.items()}
 
 
 def _histogram(values: Matrix) -> dict[str, list[float] | list[int]]:

@@ -27,6 +27,7 @@ from headrace.serving.types import ServiceSpec
 from headrace.system.tables import alarm_decisions, retrainings
 from headrace.system.types import Retraining
 from headrace.training.datasets import build_dataset
+from headrace.training.evaluation import evaluate
 from headrace.training.training import train
 
 PIPELINE = "retrain"
@@ -140,6 +141,8 @@ def run(ctx: Context, identifier: str) -> str:
         )
         parameters = pipeline.step("parameters", lambda: versions.parameters(ctx, champion))
         trained = pipeline.step("train", lambda: train(ctx, model.name, dataset, parameters=parameters).id)
+        window = {"start": held_out, "end": end, "known_at": known_at, "history_start": end - watch.train_on}
+        pipeline.step("test", lambda: evaluate(ctx, trained, **window))
         number = pipeline.step("register", lambda: versions.register(ctx, model.name, run=trained).number)
         judged = pipeline.step(
             "compare", lambda: asdict(compare(ctx, row.service, champion.number, number, start=held_out, end=end))

@@ -83,8 +83,8 @@ def _trial(
     return value
 
 
-def evaluate(arguments: dict[str, Any]) -> dict[str, float]:
-    """Score a test window with a run's estimator; return the metrics."""
+def evaluate(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Score a test window with a run's estimator; return the metrics, and the digest of the scores (float64 bytes)."""
     ctx = open_world(arguments)
     spec = ctx.specs.get(ModelSpec, arguments["model"])
     asking, rows = judging_rows(ctx, spec, **arguments["window"])
@@ -97,9 +97,10 @@ def evaluate(arguments: dict[str, Any]) -> dict[str, float]:
         "rows": float(len(labels)),
         "positives": float(labels.sum()),
     }
+    kept = ctx.blobs.put(ctx.system, np.ascontiguousarray(scored, np.float64).tobytes())
     if spec.evaluate is None:
-        return metrics
+        return {"metrics": metrics, "scores": kept}
     column = np.full(len(asking), np.nan)
     column[asked.to_numpy()] = scored
     told = asking.with_columns(pl.Series("score", column).fill_nan(None))
-    return {**metrics, **spec.evaluate(told, told.filter(asked))}
+    return {"metrics": {**metrics, **spec.evaluate(told, told.filter(asked))}, "scores": kept}

@@ -96,6 +96,13 @@ def log_metrics(ctx: Context, run_id: str, metrics: Mapping[str, float], *, step
         _log(connection, ctx, run_id, metrics, step)
 
 
+def attach(ctx: Context, run_id: str, artifacts: Mapping[str, str]) -> None:
+    """Add artifacts (name to blob digest) to a run; the same name again replaces the digest."""
+    with ctx.catalog.transaction() as connection:
+        _put(connection, ctx, ARTIFACTS, run_id, artifacts, "digest")
+        outbox.record(connection, ctx.system, "run.artifacts", run_id, dict(artifacts), ctx.principal, ctx.clock.now())
+
+
 def fail_abandoned(ctx: Context) -> int:
     """End the runs whose process died as failed; return how many."""
     with ctx.catalog.reading() as connection:

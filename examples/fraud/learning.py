@@ -126,6 +126,7 @@ def models(stage: Stage) -> None:
         stage.door.post(f"/registry/boosting/versions/{number}/approve", {"reason": "the best of the search"})
         stage.door.post("/rollouts", {"service": "scoring", "version": number, "reason": "the first champion"})
         stage.settle()
+        stage.wait_until_served(number)
         version = next(v for v in stage.door.get("/registry/boosting/versions") if v["number"] == number)
         stage.figures["champion"] = {
             "version": number,

@@ -13,8 +13,12 @@ from payments import EVENT, lines
 from sabotage import sabotaged_model
 from stage import Bar, Stage
 
-REQUESTS_A_DAY = 1_000
+REQUESTS_A_DAY = 750
+FEWEST_REQUESTS = 20_000
+WITHOUT_SHADOW = {"steps": [{"canary": [5, 25, 100], "each": "1d"}]}
+"""The sabotaged challenger goes to clients at once: in shadow it would be found before any saw it."""
 HOUR = timedelta(hours=1)
+MANY = 100_000
 ENDED = ("promoted", "rolled_back")
 
 
@@ -71,7 +75,7 @@ class Replay:
         door = self.stage.door
         rollouts = {r["challenger"]: r for r in door.get("/rollouts")}
         if self.sabotaged is not None:
-            return rollouts[self.sabotaged]["state"] not in ENDED
+            return rollouts[self.sabotaged]["state"] not in ENDED or len(self.asked) < FEWEST_REQUESTS
         released = [r for r in door.get("/retrainings") if r["version"] in rollouts]
         if released and rollouts[released[0]["version"]]["state"] in ENDED:
             bar.say("a sabotaged challenger is released")
@@ -79,20 +83,21 @@ class Replay:
             path.write_bytes(sabotaged_model(len(door.get("/registry/boosting/versions")[0]["features"])))
             self.sabotaged = door.command("registry", "register", "boosting", "--artifact", path)["version"]
             door.post(f"/registry/boosting/versions/{self.sabotaged}/approve", {"reason": "to see the guard at work"})
-            door.post("/rollouts", {"service": "scoring", "version": self.sabotaged, "reason": "to see the guard at work"})
+            why = {"reason": "to see the guard at work", "policy": WITHOUT_SHADOW}
+            door.post("/rollouts", {"service": "scoring", "version": self.sabotaged, **why})
             self.stage.settle()
         return True
 
     def _state(self, day: int) -> str:
         rollouts = self.stage.door.get("/rollouts")
-        alarms = self.stage.door.get("/alarms")
+        alarms = self.stage.door.get("/alarms", limit=MANY)
         newest = max(rollouts, key=lambda r: r["challenger"])
         state = f"version {newest['challenger']} {newest['state']} {newest['weight']:.0%}"
         return f"day {day + 1}, {len(self.asked):,} requests, {len(alarms)} alarms, {state}"
 
     def _figures(self) -> None:
         figures, door, plan = self.stage.figures, self.stage.door, self.stage.plan
-        alarms = sorted(alarm["at"] for alarm in door.get("/alarms"))
+        alarms = sorted(alarm["at"] for alarm in door.get("/alarms", limit=MANY))
         shift = plan.shift.isoformat().replace("+00:00", "Z")
         later = [at for at in alarms if at >= shift]
         figures["drift"] = {

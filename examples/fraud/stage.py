@@ -52,6 +52,14 @@ class Stage:
                 raise TimeoutError(f"the streams still lag after {SETTLE_SECONDS} s")
             time.sleep(0.005)
 
+    def wait_until_served(self, version: int) -> None:
+        """Wait until the version is the champion and every serve process has it in memory."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not any(s["champion"] == version and version in s["warm"] for s in self.door.get("/services")):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"version {version} is not served after {SETTLE_SECONDS} s")
+            time.sleep(0.02)
+
     def payments_between(self, start: datetime, end: datetime) -> pl.DataFrame:
         return self.payments.filter((pl.col("at") >= start) & (pl.col("at") < end))
 

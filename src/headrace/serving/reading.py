@@ -61,7 +61,7 @@ def predictions_frame(ctx: Context, service: str, start_offset: int = 0) -> pl.D
 def export(ctx: Context, service: str, path: Path) -> int:
     """Write `predictions_frame` as Parquet and return the number of rows."""
     frame = predictions_frame(ctx, service)
-    frame.write_parquet(path)
+    write_table(frame, path)
     return len(frame)
 
 

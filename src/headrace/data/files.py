@@ -1,4 +1,4 @@
-"""Reading files of rows: Parquet, CSV, NDJSON, each also compressed as `.gz`."""
+"""Files of rows: reading Parquet, CSV, NDJSON, each also compressed as `.gz`; writing Parquet."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ def read_table(path: Path) -> pl.DataFrame:
         return pl.read_ndjson(content, infer_schema_length=None)
     except (PolarsError, OSError) as error:
         raise _unreadable(path, kind, error) from None
+
+
+def write_table(frame: pl.DataFrame, path: Path) -> None:
+    """Write Parquet, whole or not at all: a process that is killed leaves what was there before."""
+    beside = path.with_name(f".{path.name}.part")
+    frame.write_parquet(beside, compression="lz4", statistics=False)
+    beside.replace(path)
 
 
 def read_text_table(path: Path) -> pl.DataFrame:

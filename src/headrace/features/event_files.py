@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from headrace.data.contract import Contract
-from headrace.data.files import format_of, read_table
+from headrace.data.files import format_of, read_table, write_table
 from headrace.data.types import StreamSpec
 from headrace.features.asking import asking_points
 from headrace.features.backfill import backfill, streams_of
@@ -131,7 +131,7 @@ def backfill_files(
     asking = asking_points(EventSpine(spine), frames, specs)
     rows = backfill(chosen, asking, frames, specs, spine=spine)
     columns = dict.fromkeys([stream.key, stream.time, *chosen.columns])
-    rows.select(*columns).write_parquet(out, compression="lz4", statistics=False)
+    write_table(rows.select(*columns), out)
     return {
         "rows": len(rows),
         "features": len(chosen.columns),

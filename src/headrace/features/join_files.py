@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.data.files import write_table
 from headrace.features.attribute_tables import as_frame
 from headrace.features.point_in_time import View, point_in_time_join
 from headrace.kernel.clocks import MACHINE
@@ -60,7 +61,7 @@ def join_files(spec: Path, out: Path) -> dict[str, Any]:
     views = [View(v.name, found(v.path), v.keys, v.time, v.created, v.ttl, v.rename, v.columns) for v in join.views]
     labels = as_frame(found(join.labels.path))
     joined = point_in_time_join(labels, views, time=join.labels.time, as_known=join.as_known)
-    joined.write_parquet(out, compression="lz4", statistics=False)
+    write_table(joined, out)
     return {
         "rows": len(joined),
         "columns": len(joined.columns) - len(labels.columns),

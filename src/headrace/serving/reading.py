@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from headrace.data.files import write_table
 from headrace.engines.context import Context
 from headrace.kernel.times import DAY
 from headrace.serving.types import CellCounts, PredictionRecord, ServiceSpec

@@ -77,4 +77,4 @@ def boosting(rows, labels, *, num_leaves=31, learning_rate=0.1, min_child_sample
 
 release = hr.shadow("1d") >> hr.canary(5, 25, 100, each="1d") >> hr.probation("8d")
 scoring = system.service(boosting, request=Transaction, name="scoring", p99="20ms", release=release)
-system.watch(scoring, retrain_when=hr.psi > 0.2, at_most="1/30d", approve="auto")
+system.watch(scoring, retrain_when=hr.psi > 0.2, at_most="1/30d", retrain_after="9d", train_on="10d", approve="auto")

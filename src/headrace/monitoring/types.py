@@ -30,7 +30,8 @@ class Statistic:
 class WatchSpec:
     """Watches a service. `window`: microseconds of asking time that one drift figure covers, evaluated at every
     `every`; `at_most` = (number, microseconds); `train_on`: microseconds of asking time with mature labels that a
-    retraining uses, of which the last `holdout` judges challenger against champion."""
+    retraining uses, of which the last `holdout` judges challenger against champion; `retrain_after`: how long after the
+    alarm it is done, so that the labels of what has changed are among them."""
 
     name: str
     service: str
@@ -41,6 +42,7 @@ class WatchSpec:
     every: int = DAY
     train_on: int = 14 * DAY
     holdout: int = 3 * DAY
+    retrain_after: int = 0
     false_alarms_per_month: float = 0.5
     where: str = ""
     kind: Literal["watch"] = "watch"

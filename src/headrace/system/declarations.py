@@ -247,6 +247,7 @@ class System:
         every: str = "1d",
         train_on: str = "14d",
         holdout: str = "3d",
+        retrain_after: str | None = None,
     ) -> WatchSpec:
         """Watch a service; retrain and release by policy. `at_most` is such as `1/day`, `2/7d`."""
         place = _where()
@@ -259,7 +260,8 @@ class System:
         spec = WatchSpec(
             service.name, service.name, retrain_when, (int(number), self._duration(words.get(period, period), place)),
             "auto" if approve == "auto" else "person", self._duration(window, place), self._duration(every, place),
-            self._duration(train_on, place), self._duration(holdout, place), where=place,
+            self._duration(train_on, place), self._duration(holdout, place),
+            0 if retrain_after is None else self._duration(retrain_after, place), where=place,
         )  # fmt: skip
         self._add(spec, spec)
         return spec

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
-
 from headrace.engines.compute.port import Job
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
@@ -15,7 +13,6 @@ from headrace.release import rollouts
 from headrace.serving.routes import acknowledgements, route
 from headrace.serving.types import ServiceSpec
 from headrace.system import retraining, settling
-from headrace.system.tables import retrainings
 
 LEASE_SECONDS = 10.0
 ATTEMPTS = 3
@@ -46,7 +43,7 @@ class Loop:
         at_rest = not warming and all(self._taken_over(service.name) for service in ctx.specs.all(ServiceSpec))
         for watch in ctx.specs.all(WatchSpec):
             self._watch(watch, now)
-        if self._retrain() == 0 and at_rest and now != self._settled_at:
+        if self._retrain(now) == 0 and at_rest and now != self._settled_at:
             settling.mark(ctx, now)
             self._settled_at = now
 
@@ -64,16 +61,13 @@ class Loop:
                 LOG.info("retraining begins", service=watch.service, retraining=identifier)
             self._decided.add(watch.name)
 
-    def _retrain(self) -> int:
+    def _retrain(self, now: int) -> int:
         """Start, resume and collect retrainings; return how many were not finished before: what they led to is decided in
         the next step."""
         ctx = self._ctx
-        with ctx.catalog.reading() as connection:
-            running = connection.execute(
-                select(retrainings.c.id).where((retrainings.c.system == ctx.system) & (retrainings.c.state == "running"))
-            ).scalars()
-            waiting = [identifier for identifier in running if identifier not in self._jobs]
-        for identifier in waiting:
+        for identifier in retraining.due(ctx, now):
+            if identifier in self._jobs:
+                continue
             if self._attempts.get(identifier, 0) >= ATTEMPTS:
                 retraining.give_up(ctx, identifier, f"it failed {ATTEMPTS} times; the log says how")
                 continue

@@ -31,6 +31,7 @@ from headrace.training.evaluation import evaluate
 from headrace.training.training import train
 
 PIPELINE = "retrain"
+UNFINISHED = ("scheduled", "running")
 
 
 def listed(ctx: Context) -> list[Retraining]:
@@ -50,7 +51,7 @@ def refusal(ctx: Context, watch: WatchSpec, at: int) -> str | None:
     with ctx.catalog.reading() as connection:
         live = route(connection, ctx.system, watch.service)
         mine = (retrainings.c.system == ctx.system) & (retrainings.c.service == watch.service)
-        running = connection.execute(select(retrainings.c.id).where(mine & (retrainings.c.state == "running"))).first()
+        running = connection.execute(select(retrainings.c.id).where(mine & retrainings.c.state.in_(UNFINISHED))).first()
         number, period = watch.at_most
         recent = connection.execute(
             select(func.count()).select_from(retrainings).where(mine & (retrainings.c.known_at > at - period))
@@ -92,7 +93,8 @@ def decide(ctx: Context, watch: WatchSpec) -> list[str]:
 
 
 def _enter(ctx: Context, watch: WatchSpec, together: list[Alarm], worst: Alarm, identifier: str | None, reason: str) -> None:
-    known_at = parse_time(worst.at)
+    at = parse_time(worst.at)
+    known_at = at + watch.retrain_after
     with ctx.catalog.transaction() as connection:
         for alarm in together:
             connection.execute(
@@ -102,12 +104,12 @@ def _enter(ctx: Context, watch: WatchSpec, together: list[Alarm], worst: Alarm, 
             connection.execute(
                 retrainings.insert().values(
                     id=identifier, system=ctx.system, service=watch.service, alarm=worst.id, known_at=known_at,
-                    state="running", reason=reason,
+                    state="scheduled", reason=reason,
                 )
             )  # fmt: skip
         kind = "retraining.begin" if identifier else "retraining.refused"
         payload = {"alarm": worst.id, "service": watch.service, "reason": reason}
-        outbox.record(connection, ctx.system, kind, identifier or worst.id, payload, SYSTEM, known_at)
+        outbox.record(connection, ctx.system, kind, identifier or worst.id, payload, SYSTEM, at)
 
 
 def _finish(ctx: Context, identifier: str, state: str, known_at: int, **values: Any) -> str:
@@ -117,6 +119,13 @@ def _finish(ctx: Context, identifier: str, state: str, known_at: int, **values: 
     return state
 
 
+def due(ctx: Context, now: int) -> list[str]:
+    """Ids of the retrainings that are to run, or to be resumed, at event time `now`."""
+    with ctx.catalog.reading() as connection:
+        mine = (retrainings.c.system == ctx.system) & retrainings.c.state.in_(UNFINISHED) & (retrainings.c.known_at <= now)
+        return list(connection.execute(select(retrainings.c.id).where(mine).order_by(retrainings.c.known_at)).scalars())
+
+
 def give_up(ctx: Context, identifier: str, reason: str) -> None:
     """Record that the retraining failed; the champion stays."""
     _finish(ctx, identifier, "failed", ctx.clock.now(), reason=reason)
@@ -124,8 +133,10 @@ def give_up(ctx: Context, identifier: str, reason: str) -> None:
 
 def run(ctx: Context, identifier: str) -> str:
     """Run, or resume at its first unfinished step, one retraining; return its final state."""
-    with ctx.catalog.reading() as connection:
-        row = connection.execute(select(retrainings).where(retrainings.c.id == identifier)).one()
+    this = retrainings.c.id == identifier
+    with ctx.catalog.transaction() as connection:
+        connection.execute(retrainings.update().where(this).values(state="running"))
+        row = connection.execute(select(retrainings).where(this)).one()
         live = route(connection, ctx.system, row.service)
     ctx = ctx.acting(SYSTEM)
     watch, service = ctx.specs.get(WatchSpec, row.service), ctx.specs.get(ServiceSpec, row.service)

@@ -20,8 +20,8 @@ retrainings = Table(
     Column("comparison", JSON),
     Column("reason", String, nullable=False, default=""),
 )
-"""One row a retraining. `known_at` is the event time of the alarm: only labels mature by then are used. `state` is
-running, released, waiting (for a person), rejected (the champion stays) or failed."""
+"""One row a retraining. `known_at` is the event time at which it is done: only labels mature by then are used. `state` is
+scheduled, running, released, waiting (for a person), rejected (the champion stays) or failed."""
 
 alarm_decisions = Table(
     "alarm_decisions",

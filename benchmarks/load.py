@@ -17,8 +17,8 @@ import uvloop
 def http_request(path: str, body: bytes, host: str = "localhost", headers: dict[str, str] | None = None) -> bytes:
     """The bytes of one POST."""
     extra = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
-    return head.encode() + body
+    lines = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{lines}{extra}\r\n".encode() + body
 
 
 @dataclass

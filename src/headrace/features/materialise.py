@@ -29,10 +29,9 @@ CHUNK = 262_144
 class ViewWriter:
     """The state of one view; every method returns what has to be written with it, at once."""
 
-    def __init__(self, online: OnlineStore, layout: StateLayout, lateness: int) -> None:
+    def __init__(self, online: OnlineStore, layout: StateLayout) -> None:
         self.layout = layout
         self._online = online
-        self._lateness = lateness
         join = layout.view.join
         self._index = None if join is None else ReportIndex(layout, join.on)
 
@@ -48,7 +47,7 @@ class ViewWriter:
         time = frame[layout.stream.time].to_physical().to_numpy()
         kept = frame["_offset"].to_numpy() > applied.stream
         watermark = max(applied.watermark, int(time[kept].max(initial=NEVER)))
-        trim = watermark - self._lateness - view.span
+        trim = watermark - layout.stream.lateness - view.span
         kept &= time > trim
         if not layout.keeps_filtered and view.predicate is not None:
             kept = kept & passing(view, frame)
@@ -146,8 +145,7 @@ class OnlineViews:
         unique = {view.definition_hash: view for view in views}
         specs = {view.definition_hash: ctx.specs.get(StreamSpec, view.stream) for view in views}
         self._writers = [
-            ViewWriter(ctx.online, StateLayout(view, specs[digest], ctx.namespace), specs[digest].lateness)
-            for digest, view in unique.items()
+            ViewWriter(ctx.online, StateLayout(view, specs[digest], ctx.namespace)) for digest, view in unique.items()
         ]
 
     def sink(self, batch: AppliedBatch) -> None:
@@ -168,22 +166,40 @@ class OnlineViews:
                 self._ctx.online.write(changes)
 
     def rebuild(self) -> None:
-        """Bring every view to the applied positions of its streams from their history: after power loss, for a new view."""
+        """Bring every view to the applied positions of its streams from their history: after power loss, for a new view.
+
+        Call it before the first batch. A view that is up to date costs one read.
+        """
+        ends: dict[str, int] = {}
+        histories: dict[str, pl.DataFrame] = {}
         for writer in self._writers:
-            view = writer.layout.view
-            streams = [(view.stream, writer.applied().stream)]
-            if view.join is not None:
-                streams.append((view.join.report, writer.applied().report))
-            for stream, held in streams:
-                end = position(self._ctx, stream).next_offset
+            applied = writer.applied()
+            for stream, held in positions_of(writer.layout.view, applied).items():
+                end = ends.setdefault(stream, position(self._ctx, stream).next_offset)
                 if held >= end - 1:
                     continue
-                LOG.info("view.rebuilding", view=view.name, stream=stream, after=held, upto=end)
-                frame = history(self._ctx, stream).filter(pl.col("_offset").is_between(held, end, closed="none"))
+                LOG.info("view.rebuilding", view=writer.layout.view.name, stream=stream, after=held, upto=end)
+                if stream not in histories:
+                    histories[stream] = history(self._ctx, stream).filter(pl.col("_offset") < end)
+                frame = self._needed(writer, stream, histories).filter(pl.col("_offset") > held)
                 for first in range(0, len(frame), CHUNK):
                     part = frame[first : first + CHUNK]
                     self._apply([writer], AppliedBatch(stream, part, int(part["_offset"][-1]) + 1))
                 self._apply([writer], AppliedBatch(stream, frame[:0], end))
+
+    def _needed(self, writer: ViewWriter, stream: str, histories: dict[str, pl.DataFrame]) -> pl.DataFrame:
+        """The history of the stream without the events that no window reaches any more, or without their reports."""
+        view, time = writer.layout.view, writer.layout.stream.time
+        frame = histories[stream]
+        events = histories.get(view.stream)
+        newest = None if events is None else events[time].to_physical().max()
+        if events is None or not isinstance(newest, int):
+            return frame
+        old = pl.col(time).to_physical() <= newest - writer.layout.stream.lateness - view.span
+        if stream == view.stream:
+            return frame.filter(~old)
+        assert view.join is not None
+        return frame.filter(~pl.col(view.join.on).is_in(events.filter(old)[view.join.on].implode()))
 
     def positions(self, view: WindowView) -> dict[str, int]:
         """The last applied offset of each stream that the view reads, -1 for none."""

@@ -103,6 +103,7 @@ def run(line: Line, seed: int, kills: int, folder: Path) -> Delivered:
         batches.put(mixed[place : place + BATCH])
     line.post("/clock", {"now": day(DAYS).isoformat()})
     about = complaints(seed, everything, day(DAYS))
+    before = KILLS["ingestion"]
     parts = max(2, kills // 2)
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients: list[Future[None]] = []
@@ -114,6 +115,8 @@ def run(line: Line, seed: int, kills: int, folder: Path) -> Delivered:
             line.kill("ingestion", "serve" if number % 3 == 1 else "parent")
         for number in range(parts):
             ingest(line, folder / f"part-{number}.ndjson", about[number::parts], delivered, killed=number < kills // 2)
+        while KILLS["ingestion"] - before < kills:  # (a command ended before its kill)
+            ingest(line, folder / "part-0.ndjson", about[0::parts], delivered, killed=True)
         for client in clients:
             client.result()
     line.settle()

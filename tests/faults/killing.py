@@ -70,13 +70,16 @@ class Line:
             assert self._process.wait(30) == 0, self.log.read_text()[-4000:]
             self._process = None
 
-    def kill(self, phase: str, target: str) -> None:
-        """SIGKILL `parent` (it is then started again), `serve`, the youngest `compute` child, or the eldest: `retrain`."""
+    def kill(self, phase: str, target: str, *, meanwhile: Callable[[], None] | None = None) -> None:
+        """SIGKILL `parent` (it is then started again, after `meanwhile`), `serve`, the youngest `compute` child, or the
+        eldest: `retrain`. A child that has just ended by itself is no kill."""
         assert self._process is not None
         if target == "parent":
             self._process.kill()
             self._process.wait()
             KILLS[phase] += 1
+            if meanwhile is not None:
+                meanwhile()
             self.start()
             return
         found = self.serve_pid if target == "serve" else lambda: self.compute_pid(eldest=target == "retrain")

@@ -48,9 +48,9 @@ class Acts:
             self.acknowledged.add(reason)
 
 
-def by_policy(line: Line, kills: int, seed: int) -> dict[str, Any]:
+def by_policy(line: Line, kills: int, seed: int) -> tuple[dict[str, Any], int]:
     """Let the rollout of the retrained version go its way; kill the parent as the clock passes the end of a step, and serve
-    while it takes over the routes. Returns the ended rollout."""
+    while it takes over the routes. Returns the ended rollout and the number of kills, at most `kills`."""
     before = KILLS["promotion"]
     now = day(26)
     for number in range(20):
@@ -69,7 +69,7 @@ def by_policy(line: Line, kills: int, seed: int) -> dict[str, Any]:
             line.post("/rollouts/scoring/resume", {"reason": "the scores are meant to differ"})
         if rollout["state"] in ENDED:
             break
-    return dict(line.get("/rollouts")[0])
+    return dict(line.get("/rollouts")[0]), KILLS["promotion"] - before
 
 
 def by_hand(line: Line, kills: int) -> Acts:

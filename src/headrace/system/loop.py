@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 from headrace.engines.compute.port import Job
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.ids import new_id
 from headrace.kernel.log import LOG
 from headrace.monitoring.types import WatchSpec
 from headrace.monitoring.watching import watch_step
@@ -23,7 +24,8 @@ class Loop:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._holder = new_id()
+        # The place that the process lock of `headrace run` guards: its next process goes on at once, whatever ended the last.
+        self._holder = f"{socket.gethostname()}:{ctx.settings.data.resolve()}"
         self._jobs: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
         self._settled_at = -1

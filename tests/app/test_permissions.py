@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def filled(path: str) -> str:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("permissions")
-    with Running(folder / "data", "--behind-proxy", file=write_system(folder)) as running:
+    with Running(folder / "data", "--behind-proxy", "--log-format", "json", file=write_system(folder)) as running:
         assert running.ask("GET", "/")[0] == 401, "behind a proxy a key is needed before there is one"
         yield running
 
@@ -108,6 +109,35 @@ def test_a_browser_may_read_with_the_key_as_password(run: Running, keys: dict[Ro
     basic = "Basic " + base64.b64encode(f"me:{keys[Role.ADMIN]}".encode()).decode()
     assert run.ask("GET", "/", Authorization=basic)[0] == 200
     assert run.ask("POST", "/api/v1/clock", b"{}", Authorization=basic)[0] == 401, "a browser sends it with foreign posts too"
+
+
+def test_commands_over_http_are_the_role_of_their_key(run: Running, keys: dict[Role, str]) -> None:
+    url = ("--url", f"http://127.0.0.1:{run.port}", "--api-key")
+    assert run.command("streams", "list", *url, keys[Role.VIEWER])[1][0]["stream"] == "order"
+    assert run.command("keys", "list", *url, keys[Role.VIEWER])[0] == 5
+    assert run.command("keys", "list", *url, "hr_wrong")[0] == 5
+    code, answer = run.command("audit", "verify", *url, keys[Role.ADMIN])
+    assert (code, answer["error"]["code"]) == (2, "usage"), "it reads files, so it works on the data folder only"
+
+
+def test_a_retry_over_http_gets_the_first_answer(run: Running, keys: dict[Role, str]) -> None:
+    body = b'{"name":"once","role":"viewer"}'
+    first, again = (run.ask("POST", "/api/v1/keys", body, key=keys[Role.ADMIN], Idempotency_Key="k-1") for _ in range(2))
+    assert first[0] == again[0] == 200
+    assert again[1] == {**first[1], "key": "***"}
+    assert (
+        run.ask("POST", "/api/v1/keys", b'{"name":"two","role":"viewer"}', key=keys[Role.ADMIN], Idempotency_Key="k-1")[0]
+        == 409
+    )
+
+
+def test_no_key_is_in_the_log_or_in_the_data_folder(run: Running, keys: dict[Role, str]) -> None:
+    run.ask("GET", "/api/v1/keys", key=keys[Role.ADMIN])
+    lines = run.log.read_text().splitlines()
+    assert {"at", "level", "event"} <= set.intersection(*(set(json.loads(line)) for line in lines))
+    secrets = [key.rpartition("_")[2].encode() for key in keys.values()]
+    for path in (run.log, *(p for p in run.data.rglob("*") if p.is_file())):
+        assert not any(secret in path.read_bytes() for secret in secrets), path
 
 
 def test_a_route_without_a_permission_cannot_be_registered() -> None:

@@ -56,6 +56,10 @@ def request(url: str, method: str, path: str, body: bytes, *, key: str = "", tim
         connection.request(method, parts.path.rstrip("/") + path, body or None, headers)
         answer = connection.getresponse()
         content = answer.read()
+    except ssl.SSLCertVerificationError as error:
+        raise EngineUnreachable(
+            f"the certificate of {url} is not trusted: {error.verify_message}", hint="export SSL_CERT_FILE=CERTIFICATE.pem"
+        ) from None
     except OSError as error:
         raise EngineUnreachable(f"nobody answers at {url}: {error}", hint="start it with `headrace run FILE`") from None
     finally:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
+
 from headrace.app.client import request
 from headrace.app.output import show
+from headrace.app.run import READY_NOTE
 from headrace.app.world import known_systems
 from headrace.engines.open import DATA_FORMAT, check_urls
 from headrace.kernel.clocks import MACHINE
@@ -53,7 +56,7 @@ def diagnose(settings: Settings, file: str | None, port: int) -> Diagnosis:
         lambda: _data_folder(settings),
         lambda: _disk(settings.data),
         lambda: _signing_key(settings),
-        lambda: _port(port),
+        lambda: _port(settings.data, port),
         lambda: _systems(settings, file),
         lambda: _server(settings),
     ]
@@ -183,7 +186,7 @@ def _signing_key(settings: Settings) -> Iterator[Finding]:
     yield Finding("signing key", closed, f"`{path}`", cause, command)
 
 
-def _port(port: int) -> Iterator[Finding]:
+def _port(data: Path, port: int) -> Iterator[Finding]:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -193,12 +196,20 @@ def _port(port: int) -> Iterator[Finding]:
         else:
             yield Finding(f"port {port}", True, "free")
             return
-    try:
-        request(f"http://127.0.0.1:{port}", "GET", "/health/live", b"", timeout=0.5)
-    except HeadraceError:
-        yield Finding(f"port {port}", False, str(busy.strerror), "another program uses it", "headrace run FILE --port 0")
+    owner = _running_on(data, port)
+    if owner is not None:
+        yield Finding(f"port {port}", True, f"the system `{owner}` of this data folder answers there")
     else:
-        yield Finding(f"port {port}", True, "a headrace answers there")
+        yield Finding(f"port {port}", False, str(busy.strerror), "another program uses it", "headrace run FILE --port 0")
+
+
+def _running_on(data: Path, port: int) -> str | None:
+    """The system of this data folder that runs on the port, by its ready line; a dead process leaves one behind."""
+    for note in data.glob(f"run/*/{READY_NOTE}"):
+        ready = msgspec.json.decode(note.read_bytes())
+        if ready["http"].endswith(f":{port}") and Path(f"/proc/{ready['pid']}").exists():
+            return note.parent.name
+    return None
 
 
 def _systems(settings: Settings, file: str | None) -> Iterator[Finding]:

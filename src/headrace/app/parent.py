@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from headrace.app.api import Api
-from headrace.app.run import RunOptions
+from headrace.app.run import READY_NOTE, RunOptions
 from headrace.app.server import run_async
 from headrace.app.serving_child import ServingChild
 from headrace.app.world import remember
@@ -39,10 +39,12 @@ async def _run(api: Api, child: ServingChild, work_socket: Path, ready_line: byt
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     serving = asyncio.create_task(api.serve(work_socket))
+    note = api.work.ctx.run_folder / READY_NOTE
     try:
         await api.started(serving)
         await child.started()
         api.work.start()
+        note.write_bytes(ready_line)
         sys.stdout.buffer.write(ready_line)
         sys.stdout.buffer.flush()
         await _first(stop.wait(), serving, child.supervise())
@@ -53,6 +55,7 @@ async def _run(api: Api, child: ServingChild, work_socket: Path, ready_line: byt
         await api.stop(serving)
         await asyncio.to_thread(api.work.stop)
         work_socket.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
 
 
 def _ready_line(listener: socket.socket, options: RunOptions) -> bytes:

@@ -24,6 +24,8 @@ EMPTY_PLATFORM = "default"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_SOCKET_PATH = 100
 PORT_WAIT_SECONDS = 3.0
+READY_NOTE = "ready.json"
+"""The ready line, kept in the run folder while the system runs: `headrace doctor` reads it."""
 
 
 @dataclass(frozen=True, slots=True)

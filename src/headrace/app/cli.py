@@ -8,7 +8,9 @@ import traceback
 from collections.abc import Sequence
 
 import click
+import msgspec
 
+import headrace
 from headrace.app.command_table import WORDS
 from headrace.kernel.errors import HeadraceError, UsageError
 
@@ -31,25 +33,22 @@ class Headrace(click.Group):
         if word is None:
             return None
         if word.special:
-            command: click.Command = importlib.import_module(word.module).COMMANDS[cmd_name]
+            command: click.Command = importlib.import_module(word.module).command
             return command
-        from headrace.app.operation_commands import command_of
-
         importlib.import_module(word.module)
-        return command_of(cmd_name, word.summary)
+        made: click.Command = importlib.import_module("headrace.app.operation_commands").command_of(cmd_name, word.summary)
+        return made
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from headrace import __version__
-
-        click.echo(f"headrace {__version__}")
+        click.echo(f"headrace {headrace.__version__}")
         ctx.exit()
 
 
-@click.group(cls=Headrace, context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110})
+@click.group("headrace", cls=Headrace, context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110})
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
-def headrace() -> None:
+def root() -> None:
     """One file declares an AI system, one command runs it.
 
     Every command takes --json, --data DIR and --system NAME; with --url URL and --api-key KEY it asks a running system.
@@ -79,7 +78,7 @@ def run_command(given: list[str]) -> int:
     given = commands_first(given)
     as_json = "--json" in given
     try:
-        result = headrace.main(given, prog_name="headrace", standalone_mode=False)
+        result = root.main(given, prog_name="headrace", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         if as_json:
@@ -103,8 +102,6 @@ def run_command(given: list[str]) -> int:
 
 def _report(error: HeadraceError, as_json: bool) -> int:
     if as_json:
-        import msgspec
-
         sys.stdout.write(msgspec.json.encode(error.body()).decode() + "\n")
     else:
         click.echo(f"error: {error}", err=True)

@@ -11,24 +11,22 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Word:
     """`module` is imported when the word is used: an `operations.py`, whose commands begin with the word, or for
-    `special` a module of the application with `command(word)`."""
+    `special` a module with the click `command` itself."""
 
     module: str
     summary: str
     special: bool = False
 
 
-def _special(summary: str) -> Word:
-    return Word("headrace.app.commands", summary, special=True)
-
-
 WORDS: dict[str, Word] = {
-    "run": _special("Run a system, or an empty platform, until Ctrl-C."),
-    "demo": _special("Run the fraud story end to end and print its figures."),
-    "init": _special("Write a typed system file inferred from a data file."),
-    "check": _special("Find everything wrong in a system file."),
-    "doctor": _special("Find what is wrong on this machine, each with the command that mends it."),
-    "restore": _special("Restore a backup into a new data folder."),
+    "run": Word("headrace.app.commands.run", "Run a system, or an empty platform, until Ctrl-C.", special=True),
+    "demo": Word("headrace.app.commands.demo", "Run the fraud story end to end and print its figures.", special=True),
+    "init": Word("headrace.app.commands.init", "Write a typed system file inferred from a data file.", special=True),
+    "check": Word("headrace.app.commands.check", "Find everything wrong in a system file.", special=True),
+    "doctor": Word(
+        "headrace.app.commands.doctor", "Find what is wrong on this machine, each with the command that mends it.", special=True
+    ),
+    "restore": Word("headrace.app.commands.restore", "Restore a backup into a new data folder.", special=True),
     "status": Word("headrace.app.status", "Show streams, services, rollouts, alarms, runs and versions."),
     "ingest": Word("headrace.data.operations", "Append a file of events to a stream."),
     "streams": Word("headrace.data.operations", "Streams: position, lag, counts."),

@@ -1,0 +1,36 @@
+"""`headrace demo`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import headrace
+from headrace.kernel.errors import NotFound
+
+
+def examples() -> Path:
+    """The examples: of the repository when headrace runs from it, else as they were installed."""
+    places = [Path(headrace.__file__).parents[2] / "examples", Path(sys.prefix) / "share" / "headrace" / "examples"]
+    for place in places:
+        if (place / "fraud" / "story.py").is_file():
+            return place
+    tried = ", ".join(f"`{place}`" for place in places)
+    raise NotFound(f"the examples are not installed; looked in {tried}", hint="pip install headrace, or use a checkout")
+
+
+@click.command("demo")
+@click.option("--payments", type=click.IntRange(1000), default=500_000, show_default=True, help="Payments to generate.")
+@click.option("--transactions", type=click.Path(path_type=Path), help="A Parquet or CSV file of payments instead.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="An empty data folder [a temporary one].")
+@click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Write the figures as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(**given: Any) -> None:
+    """Run the fraud story end to end, on our own payments or on yours, and print a table of figures."""
+    sys.path.insert(0, str(examples() / "fraud"))
+    importlib.import_module("story").demo(**given)

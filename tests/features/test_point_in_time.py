@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headrace.features import View, point_in_time_join
 from headrace.features.join_files import join_files
 from headrace.features.last_at_most import last_at_most
+from headrace.features.sorting import stable_argsort
 from headrace.kernel.errors import InvalidInput, NotFound
 
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
@@ -66,8 +67,8 @@ def test_the_join_equals_a_plain_loop(rows, labels, ttl, as_known, with_created)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), asked_places, st.integers(0, 5))
-def test_the_search_backwards_equals_a_plain_loop(values, asked, width):
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), asked_places, st.integers(0, 39), st.sampled_from((0, 1, 16)))
+def test_the_search_backwards_equals_a_plain_loop(values, asked, width, steps):
     asked = [(min(found, len(values) - 1), limit) for found, limit in asked]
     first = [max(found - width, 0) for found, _ in asked]
     plain = [
@@ -75,7 +76,14 @@ def test_the_search_backwards_equals_a_plain_loop(values, asked, width):
         for low, (found, limit) in zip(first, asked, strict=True)
     ]
     found, limits = (np.array(side, np.int64) for side in (list(zip(*asked, strict=True)) or [(), ()]))
-    assert last_at_most(np.array(values), found, np.array(first, np.int64), limits).tolist() == plain
+    assert last_at_most(np.array(values), found, np.array(first, np.int64), limits, steps=steps).tolist() == plain
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(st.integers(0, 3), st.integers(0, 2**62)), max_size=60))
+def test_the_fast_sort_is_the_stable_order(codes):
+    array = np.array(codes, np.int64)
+    assert stable_argsort(array).tolist() == np.argsort(array, kind="stable").tolist()
 
 
 def table(**columns):

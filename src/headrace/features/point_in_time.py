@@ -14,6 +14,7 @@ import polars as pl
 from headrace.features.attribute_tables import as_frame, micros
 from headrace.features.codes import key_codes
 from headrace.features.last_at_most import last_at_most
+from headrace.features.sorting import stable_argsort
 from headrace.features.timeline import KeyedTimes
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.times import duration
@@ -100,7 +101,7 @@ def _alike(view: View, mine: pl.Series, theirs: pl.Series) -> tuple[pl.Series, p
 
 def _order(composite: np.ndarray, created: np.ndarray | None) -> np.ndarray:
     """The order by (composite, created, place)."""
-    index = np.argsort(composite, kind="stable")
+    index = stable_argsort(composite)
     if created is None:
         return index
     tied = composite[index[1:]] == composite[index[:-1]]
@@ -151,14 +152,14 @@ def _newest_rows(
     whole = (key >= 0) & time.is_not_null().to_numpy()
     if created is not None:
         whole &= created.is_not_null().to_numpy()
-    usable = np.flatnonzero(whole)
+    usable = slice(None) if bool(whole.all()) else np.flatnonzero(whole)
     known = None if created is None else created.fill_null(0).to_numpy()[usable]
     moments = at.fill_null(0).to_numpy()
     highest = max(int(key.max(initial=0)), int(asked.max(initial=0)))
     times = KeyedTimes(key[usable], time.fill_null(0).to_numpy()[usable], highest)
     index = _order(times.codes, known)
     mine = times.codes[index]
-    sorting = np.argsort(times.of(asked, moments), kind="stable")
+    sorting = stable_argsort(times.of(np.maximum(asked, 0), moments))
     found, first = np.empty(len(asked), np.int64), np.empty(len(asked), np.int64)
     found[sorting] = np.searchsorted(mine, times.of(asked[sorting], moments[sorting]), side="right") - 1
     first[sorting] = np.searchsorted(mine, times.before_all(asked[sorting]), side="left")
@@ -167,5 +168,5 @@ def _newest_rows(
         found = last_at_most(known[index], found, first, moments)
     else:
         found = np.where(found >= first, found, -1)
-    rows = np.append(usable[index], -1)[found]
-    return rows
+    seen = index[np.maximum(found, 0)] if len(index) else found
+    return np.where(found < 0, -1, seen if isinstance(usable, slice) else np.append(usable, -1)[seen])

@@ -9,6 +9,7 @@ import numpy as np
 
 from headrace.features.reducers import Column
 from headrace.features.reported import Reports
+from headrace.features.sorting import stable_argsort
 
 ALWAYS = np.iinfo(np.int64).max
 """A position that includes everything, and the time of a report that has not arrived."""
@@ -56,19 +57,6 @@ class Asked:
         return Asked(*(getattr(self, name)[index] for name in self.__slots__))
 
 
-def order(key: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """The stable order by (key, time): radix passes over 16 bits of the key after the times."""
-    index: np.ndarray | None = None
-    if not bool(np.all(time[1:] >= time[:-1])):
-        index = np.argsort(time, kind="stable")
-    low = int(key.min()) if len(key) else 0
-    for shift in range(0, max((int(key.max(initial=0)) - low).bit_length(), 1), 16):
-        digits = (((key - low) >> shift) & 0xFFFF).astype(np.uint16)
-        index = np.argsort(digits, kind="stable") if index is None else index[np.argsort(digits[index], kind="stable")]
-    assert index is not None
-    return index
-
-
 class KeyedTimes:
     """(key, time) as one int64 of the same order, for the keys and times of some events: where the product of both ranges
     exceeds 62 bits, times become ranks among the times of the events."""
@@ -95,6 +83,17 @@ class KeyedTimes:
     def before_all(self, key: np.ndarray) -> np.ndarray:
         """Codes that come before every event of their key and after every event of the key before."""
         return key * self._span
+
+
+def order(key: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """The stable order by (key, time). Where the times are in order, as most arrivals are, only the keys are sorted."""
+    key = key - (int(key.min()) if len(key) else 0)
+    highest = int(key.max(initial=0))
+    if not bool(np.all(time[1:] >= time[:-1])):
+        return stable_argsort(KeyedTimes(key, time, highest).codes)
+    if highest < 1 << 16:
+        return np.argsort(key.astype(np.uint16), kind="stable")
+    return stable_argsort(key)
 
 
 class Timeline:

@@ -53,6 +53,7 @@ def test_init_infers_types_time_id_key_and_label(kind: str, tmp_path: Path, caps
     assert {name: written[name] for name in ("id", "key", "time", "label", "stream")} == {
         "id": "payment_id", "key": "customer", "time": "at", "label": "is_fraud", "stream": "payment",
     }  # fmt: skip
+    assert written["next"][-1] == "headrace train fraud --from 2024-01-01 --to 2024-04-02"  # type: ignore[index]
     code, checked = run(capsys, "check", tmp_path / "shop.py")
     assert (code, checked["problems"]) == (0, [])
     specs = load_system(str(tmp_path / "shop.py")).specs()

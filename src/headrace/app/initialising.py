@@ -10,7 +10,8 @@ import polars as pl
 from headrace.data.files import read_table
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import checked_name, snake_case
-from headrace.system.drafting import camel_case, draft, report_class, singular
+from headrace.kernel.times import duration, format_time
+from headrace.system.drafting import camel_case, draft, model_name, report_class, singular
 from headrace.system.inferring import Inferred, event_times, infer
 
 
@@ -55,13 +56,12 @@ def initialise(name: str, source: Path, folder: Path, roles: Roles) -> Initialis
     stream = singular(camel_case(source.name.partition(".")[0]))
     text = draft(name, inferred, stream=stream, source=source.name)
     folder.mkdir(parents=True, exist_ok=True)
-    following = _next(target, source, snake_case(stream))
     reports = _write_reports(folder / f"{name}_reports.ndjson", frame, inferred)
     target.write_text(text)
     return Initialised(
         str(target), name, inferred.rows, snake_case(stream), inferred.id, inferred.key, inferred.time, inferred.label,
         None if reports is None else str(reports), inferred.left_out,
-        following + ([f"headrace ingest {snake_case(report_class(inferred))} {reports}"] if reports else []),
+        _next(target, source, snake_case(stream), reports, inferred),
     )  # fmt: skip
 
 
@@ -75,5 +75,16 @@ def _write_reports(path: Path, frame: pl.DataFrame, inferred: Inferred) -> Path 
     return path
 
 
-def _next(target: Path, source: Path, stream: str) -> list[str]:
-    return [f"headrace check {target}", f"headrace run {target} &", f"headrace ingest {stream} {source}"]
+def _next(target: Path, source: Path, stream: str, reports: Path | None, inferred: Inferred) -> list[str]:
+    commands = [f"headrace check {target}", f"headrace run {target} &", f"headrace ingest {stream} {source}"]
+    if reports is not None:
+        commands.append(f"headrace ingest {snake_case(report_class(inferred))} {reports}")
+    model = model_name(inferred)
+    if model is not None:
+        first, last = inferred.first, inferred.first + inferred.span - duration(inferred.horizon)
+        commands.append(f"headrace train {model} --from {_day(first)} --to {_day(last)}")
+    return commands
+
+
+def _day(micros: int) -> str:
+    return format_time(micros)[:10]

@@ -18,8 +18,11 @@ from headrace.kernel.identity import authorize
 from headrace.kernel.ids import content_hash
 from headrace.kernel.log import LOG
 from headrace.kernel.operation import Operation
+from headrace.kernel.times import DAY
 from headrace.ledger.outbox import record
 
+KEPT = 7 * DAY
+"""Machine-clock microseconds for which an answer is kept for a retry."""
 _in_flight: set[tuple[str, ...]] = set()
 _in_flight_lock = threading.Lock()
 
@@ -117,6 +120,7 @@ def _store(ctx: Context, identity: tuple[str, str, str, str], digest: str, resul
     system, principal, name, key = identity
     text = msgspec.json.encode(without_secrets(plain(result))).decode()
     with ctx.catalog.transaction() as connection:
+        connection.execute(answers.delete().where((answers.c.system == system) & (answers.c.at < MACHINE.now() - KEPT)))
         connection.execute(
             answers.insert().values(
                 system=system,

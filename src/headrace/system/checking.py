@@ -5,7 +5,6 @@ The file is executed statement by statement. A statement that fails is noted, an
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast

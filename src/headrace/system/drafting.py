@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from headrace.kernel.ids import snake_case
 from headrace.system.inferring import Column, Inferred
 
+SILENCE = "silence"
+"""The model of files without an outcome: which keys will fall silent."""
+
 
 def camel_case(text: str) -> str:
     """`card payments` -> `CardPayments`; a digit in front gets an `Event`."""
@@ -25,6 +28,13 @@ def singular(word: str) -> str:
 def report_class(inferred: Inferred) -> str:
     """The class of the events that say the label came true: `is_fraud` -> `FraudReport`."""
     return camel_case((inferred.label or "").removeprefix("is_")) + "Report"
+
+
+def model_name(inferred: Inferred) -> str | None:
+    """The model that the file declares: of the label, else of silence, else none."""
+    if inferred.label is not None:
+        return snake_case(report_class(inferred).removesuffix("Report"))
+    return SILENCE if _can_fall_silent(inferred) else None
 
 
 def draft(name: str, inferred: Inferred, *, stream: str, source: str) -> str:
@@ -106,7 +116,8 @@ def _trainer(model: str) -> Iterator[str]:
 
 
 def _model(inferred: Inferred, stream: str, report: str) -> Iterator[str]:
-    model = snake_case(report.removesuffix("Report"))
+    model = model_name(inferred)
+    assert model is not None
     yield ""
     yield ""
     yield "@system.model("
@@ -139,8 +150,8 @@ def _silence(inferred: Inferred, stream: str) -> Iterator[str]:
     yield f'    spine=hr.every("{_pace(inferred)}", key="{key}"),'
     yield '    search={"num_leaves": (7, 63)},'
     yield ")  # fmt: skip"
-    yield from _trainer("silence")
-    yield from _service(f'silence, request=Question, key="{key}", name="silence_score"')
+    yield from _trainer(SILENCE)
+    yield from _service(f'{SILENCE}, request=Question, key="{key}", name="{SILENCE}_score"')
 
 
 def _pace(inferred: Inferred) -> str:

@@ -51,10 +51,16 @@ class Inferred:
     times: pl.Series
 
     @property
+    def first(self) -> int:
+        """The time of the first event, microseconds."""
+        first = self.times.min()
+        return first if isinstance(first, int) else 0
+
+    @property
     def span(self) -> int:
         """Microseconds from the first event to the last."""
-        first, last = self.times.min(), self.times.max()
-        return int(last) - int(first) if isinstance(first, int) and isinstance(last, int) else 0
+        last = self.times.max()
+        return last - self.first if isinstance(last, int) else 0
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)

@@ -66,7 +66,10 @@ def test_a_run_records_what_it_was_made_of(trained: Trained) -> None:
     assert run.metrics["train.rows"] == VISITS
     assert run.environment["lightgbm"] and run.environment["python"] == sys.version.split()[0]
     assert b"tree_sizes" in trained.ctx.blobs.get("shop", run.artifacts["lightgbm"])
-    assert runs.run(trained.ctx, run.id).artifacts == run.artifacts
+    kept = runs.run(trained.ctx, run.id).artifacts
+    tested = np.frombuffer(trained.ctx.blobs.get("shop", kept.pop("test_scores")), np.float64)
+    assert kept == run.artifacts, "a test adds its scores, one a row"
+    assert len(tested) == trained.metrics["rows"]
 
 
 def test_the_same_inputs_give_the_same_artifacts(trained: Trained) -> None:

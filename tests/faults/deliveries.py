@@ -104,7 +104,7 @@ def run(line: Line, seed: int, kills: int, folder: Path) -> Delivered:
     line.post("/clock", {"now": day(DAYS).isoformat()})
     about = complaints(seed, everything, day(DAYS))
     before = KILLS["ingestion"]
-    parts = max(2, kills // 2)
+    parts = kills // 2
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients: list[Future[None]] = []
         for number in range(kills - kills // 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import EngineUnreachable, IncompatibleFormat, InvalidInput
 
 FORMAT = 1
+BUSY_SECONDS = 20.0
 _OWN = MetaData()
 _format = Table("catalog_format", _OWN, Column("format", Integer, primary_key=True))
 _leases = Table(
@@ -30,8 +32,23 @@ def _sqlite_settings(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection, _record):  # type: ignore[no-untyped-def]
         connection.isolation_level = None
-        for pragma in ("busy_timeout=20000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA busy_timeout={round(BUSY_SECONDS * 1000)}")
+        _use_wal(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch a new catalog to WAL. SQLite does not wait by itself while another process switches it."""
+    deadline = MACHINE.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if MACHINE.monotonic() > deadline:
+                raise
+            MACHINE.sleep(0.01)
 
 
 class SqlCatalog:

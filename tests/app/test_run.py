@@ -84,7 +84,7 @@ def test_the_virtual_clock_only_advances(shop: Running) -> None:
 def test_wrong_requests_get_one_clear_answer(shop: Running) -> None:
     for method, path, body, status, code in (
         ("GET", "/nothing", None, 404, "not_found"),
-        ("DELETE", "/api/v1/runs", None, 405, "method_not_allowed"),
+        ("DELETE", "/api/v1/runs", None, 405, "usage"),
         ("GET", "/api/v1/runs?modell=a", None, 400, "invalid_input"),
         ("GET", "/api/v1/runs/none", None, 404, "not_found"),
         ("POST", "/api/v1/keys", b'{"name":"a"}', 400, "invalid_input"),

@@ -14,9 +14,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import HeadraceError, InvalidInput, NotFound, TooLarge, Unauthenticated, UsageError
+from headrace.kernel.errors import HeadraceError, InvalidInput, NotFound, TooLarge, Unauthenticated
 from headrace.kernel.ids import new_id
 from headrace.kernel.log import LOG, request_id
+from headrace.serving.http import WrongMethod
 
 BODY_LIMIT = 16 * 1024 * 1024
 FRAMES = 8
@@ -39,17 +40,13 @@ def _too_large() -> TooLarge:
     return TooLarge(f"the body is larger than {BODY_LIMIT} bytes", hint="send it in several smaller requests")
 
 
-class MethodNotAllowed(UsageError):
-    code, status = "method_not_allowed", 405
-
-
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return error_response(NotFound(f"there is nothing at `{request.url.path}`", hint="GET /docs lists every route"))
     if error.status_code == 405:
         text = f"`{request.url.path}` does not take {request.method}"
-        return error_response(MethodNotAllowed(text, hint="GET /docs lists every route"))
+        return error_response(WrongMethod(text, hint="GET /docs lists every route"))
     if error.status_code == 413:
         return error_response(_too_large())
     return error_response(InvalidInput(str(error.detail), hint="send what GET /docs says"))

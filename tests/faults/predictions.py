@@ -73,7 +73,8 @@ def client(line: Line, seed: int, requests: queue.SimpleQueue[Event], answered: 
 
 
 def run(line: Line, seed: int, kills: int, asked: list[Event]) -> Answered:
-    """Ask for everything, with `kills` kills meanwhile; half of the orders arrive by the stream before they are asked about."""
+    """Ask for everything, with `kills` kills meanwhile; many of the orders arrive by the stream, some of
+    them before they are asked about."""
     answered = Answered()
     requests: queue.SimpleQueue[Event] = queue.SimpleQueue()
     send_orders(line, asked[::4])
@@ -84,10 +85,10 @@ def run(line: Line, seed: int, kills: int, asked: list[Event]) -> Answered:
         for number in range(kills):
             share = len(asked) * (number + line.random.random()) / (kills + 1)
             until(lambda share=share: len(answered.answers) >= share or requests.empty(), "requests are answered")
-            line.pause(0.01)
-            line.kill("serving", "parent" if number % 2 else "serve")
+            send_orders(line, asked[number + 1 :: 4 * kills])  # so that a kill meets them being applied
+            line.pause(0.02)
+            line.kill("serving", "serve" if number % 2 else "parent")
             line.wait_until_up()
-            send_orders(line, asked[number + 1 :: 4 * kills])
         for one in clients:
             one.result()
     for number in line.random.sample(sorted(answered.answers), 40):

@@ -21,7 +21,7 @@ def report(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(figures: dict[str, Any], console: Console) -> None:
-    """Print the models beside the published table, then every figure of the report."""
+    """Print the models beside the published table, the time of each step, then every figure of the report."""
     table = Table("model", *FIGURES, title="the test week", box=SIMPLE)
     for row in figures["models"]:
         of_paper = RESULTS[row["model"]] if figures.get("published") else ()
@@ -31,6 +31,10 @@ def show(figures: dict[str, Any], console: Console) -> None:
         table.add_row(row["model"], *cells)
     if figures.get("published"):
         table.caption = "in brackets: as published; the published boosting is XGBoost with its defaults"
+    console.print(table)
+    table = Table("step", "seconds", title="where the time went", box=SIMPLE)
+    for title, seconds in figures["steps"].items():
+        table.add_row(title, f"{seconds:.1f}")
     console.print(table)
     table = Table(title="figures", box=SIMPLE, show_header=False)
     for key, value in report(figures).items():

@@ -21,7 +21,8 @@ SETTLE_SECONDS = 120
 
 @dataclass
 class Stage:
-    """`payments` as they arrive, the shift of the spending included; `reports` of their frauds; `figures` of the report."""
+    """`payments` as they arrive, the shift of the spending included; `reports` of their frauds; `figures` of the report,
+    `seconds` of each step."""
 
     door: Door
     plan: Plan
@@ -33,6 +34,7 @@ class Stage:
     scratch: Path
     progress: Progress
     figures: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def clock(self, moment: datetime) -> None:
         """Advance the virtual clock."""
@@ -70,8 +72,10 @@ class Stage:
     def step(self, title: str, total: float | None = None) -> Iterator[Bar]:
         """A line of the progress display for the duration of the block."""
         task = self.progress.add_task(title, total=total, note="")
+        began = time.monotonic()
         yield Bar(self.progress, task)
         self.progress.update(task, total=total or 1, completed=total or 1)
+        self.seconds[title] = time.monotonic() - began
 
 
 @dataclass(frozen=True)

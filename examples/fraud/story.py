@@ -66,6 +66,7 @@ def main(
             proofs.status(stage, console)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    figures["steps"] = stage.seconds
     figures["seconds"] = round(time.perf_counter() - began, 1)
     figures["peak_rss_mb"] = round(memory.peak / 1e6)
     return figures

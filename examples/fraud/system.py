@@ -67,8 +67,8 @@ def forest(rows, labels):
     return standardised(RandomForestClassifier(random_state=0)).fit(rows, labels)
 
 
-@system.model(**fraud, search={"num_leaves": (7, 63), "learning_rate": (0.01, 0.2), "min_child_samples": (5, 100)})
-def boosting(rows, labels, *, num_leaves=31, learning_rate=0.1, min_child_samples=20):
+@system.model(**fraud, search={"num_leaves": (7, 31), "learning_rate": (0.02, 0.1), "min_child_samples": (20, 200)})
+def boosting(rows, labels, *, num_leaves=15, learning_rate=0.05, min_child_samples=50):
     from lightgbm import LGBMClassifier
 
     size = {"num_leaves": num_leaves, "min_child_samples": min_child_samples}

@@ -16,9 +16,9 @@ from headrace.engines.context import Context
 from headrace.engines.online.lmdb_store import LmdbStore
 from headrace.engines.online.memory import MemoryOnline
 from headrace.features.materialise import OnlineViews
-from headrace.features.online import FeatureReader
+from headrace.features.online import FeatureReader, FeaturesFailed
 from headrace.features.recompute import LoggedRead, recompute
-from headrace.features.types import Aggregate, FeatureSet, RequestFeatures, RequestField, WindowView
+from headrace.features.types import Aggregate, Ask, FeatureSet, RequestFeatures, RequestField, WindowView
 from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.errors import InvalidInput, InvalidSystem
 from headrace.kernel.namespace import Namespace
@@ -68,6 +68,7 @@ class Replay:
             wanted += expected(view, self.rows["pay"], self.rows["report"], request, at, self.positions["pay"], own,
                                self.positions["report"])  # fmt: skip
         row = self.reader.read(request, at, request["id"])
+        self.check_together(request, at, row)
         for view in VIEWS:
             mine = {s: p for s, p in self.positions.items() if s == "pay" or view.join is not None}
             assert row.positions[view.name] == mine
@@ -75,6 +76,19 @@ class Replay:
         found = {n: bits(v) for n, v in zip(names, row.values.tolist(), strict=True)}
         assert found == {n: bits(float("nan") if v is None else float(v)) for n, v in zip(names, wanted, strict=True)}
         return LoggedRead(request, at, request["id"], row.positions), row.values
+
+    def check_together(self, request, at, row):
+        """Read with others, each row is what it is alone; one out of reach is an error of its own."""
+        asks = [Ask(p, p["at"], p["id"] if p["id"] % 4 else None) for p in self.rows["pay"][::5]]
+        middle, *others = self.reader.read_many([Ask(request, at, request["id"]), *asks])
+        assert [bits(v) for v in middle.values.tolist()] == [bits(v) for v in row.values.tolist()]
+        assert (middle.positions, middle.age) == (row.positions, row.age)
+        for ask, found in zip(asks, others, strict=True):
+            if ask.at < self.watermark() - PAY.lateness:
+                assert isinstance(found, InvalidInput)
+            else:
+                alone = self.reader.read(*ask)
+                assert [bits(v) for v in found.values.tolist()] == [bits(v) for v in alone.values.tolist()]
 
 
 STEPS = st.lists(
@@ -169,6 +183,41 @@ def test_trimming_follows_the_watermark_not_the_key():
     assert len(joined) < 3 * 31
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_what_the_oldest_asking_time_sees_is_kept(late):
+    """Lateness 20, watermark 60: asked at 40, the window of 25 begins after 15."""
+    edges, newest = [payment(0, 15), payment(1, 16)], [payment(2, 60, a=1)]
+    rows = newest + edges if late else edges + newest
+    replay = Replay([row | {"_offset": n} for n, row in enumerate(rows)], [])
+    for _ in rows:
+        replay.apply("pay", 1)
+    asked = payment(9, 40, _offset=-1)
+    assert value_of(replay.reader.read(asked, 40, 9), "own_count_long") == 2
+    with pytest.raises(InvalidInput, match="asking time"):
+        replay.reader.read(asked | {"at": 39}, 39, 9)
+
+
+def test_a_report_finds_the_oldest_event_that_is_seen():
+    """Asked at 40, the window of 25 with a delay of 5 begins after 10."""
+    replay = Replay([payment(0, 10), payment(1, 11), payment(2, 60, a=1)], [{"id": 1, "at": 30, "_offset": 0}])
+    for _ in range(3):
+        replay.apply("pay", 1)
+    replay.apply("report", 1)
+    row = replay.reader.read(payment(9, 40, _offset=-1), 40, 9)
+    assert (value_of(row, "delayed_count_long"), value_of(row, "delayed_share_long")) == (1, 1.0)
+
+
+def test_without_a_transaction_each_state_still_applies_an_event_once():
+    """As on an engine that lost the view's position but kept the states written with it."""
+    online = MemoryOnline()
+    replay = Replay([payment(n, n) for n in range(4)], [], online)
+    replay.apply("pay", 3)
+    online.write({key: None for key, _ in online.scan(b"shop/view/") if key.count(b"/") == 2})
+    replay.done["pay"] = 2
+    replay.apply("pay", 2)
+    assert value_of(replay.reader.read(payment(9, 4, _offset=-1), 4, 9), "own_count_short") == 5
+
+
 def test_an_interrupted_batch_is_applied_once(tmp_path):
     replay = Replay([payment(n, n) for n in range(6)], [], LmdbStore(tmp_path))
     replay.apply("pay", 3)
@@ -208,6 +257,35 @@ def test_functions_read_views_and_other_functions_in_any_order_of_declaration():
     assert row.values.tolist() == [5.0, 0.0, 5.0, 1.0, 2.5, 0.5]
     again = recompute(features, [LoggedRead(payment(5, 4, x=0.5), 4, 5, row.positions)], tables, specs, asking="pay")
     assert again.tolist() == [row.values.tolist()]
+
+
+def halves(y, flag, a_max_y_w):
+    """Integers: the result depends on the type of its arguments."""
+    return {"half": y * 3 // 2 + a_max_y_w // 2, "not_flag": ~flag if flag.dtype == bool else flag}
+
+
+def reciprocal(y):
+    if any(value == 0 for value in y.tolist()):
+        raise ZeroDivisionError("y is 0")
+    return {"reciprocal": 1 / y}
+
+
+def test_a_null_or_a_failure_of_one_request_touches_no_other():
+    view = WindowView("a", "pay", ("a",), (("w", 10),), (("max_y", Aggregate("max", "y")),), own_event=True)
+    functions = [
+        RequestFeatures("halves", halves, ("y", "flag", "a_max_y_w"), ("half", "not_flag")),
+        RequestFeatures("reciprocal", reciprocal, ("y",), ("reciprocal",)),
+    ]
+    reader = FeatureReader(MemoryOnline(), Namespace("shop"), FeatureSet((view, *functions)), Specs((PAY, view)), asking="pay")
+    big = (1 << 53) - 1
+    rows = [payment(n, 4, a=n, y=y) for n, y in enumerate((big, None, 0, 5, None))] + [{"id": 9, "at": 4, "a": 1}]
+    together = reader.read_many([Ask(row, 4, row["id"]) for row in rows])
+    assert isinstance(together[2], FeaturesFailed) and "y is 0" in together[2].message
+    assert isinstance(together[5], InvalidInput) and together[5].field is not None
+    for place in (0, 1, 3, 4):
+        alone = reader.read(rows[place], 4, rows[place]["id"]).values
+        assert together[place].values.tobytes() == alone.tobytes()
+    assert together[0].values[1] == float(big * 3 // 2 + big // 2)
 
 
 def test_a_missing_field_is_named():

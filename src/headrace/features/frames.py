@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -56,17 +55,6 @@ def argument_array(values: pl.Series) -> np.ndarray:
     if dtype.is_integer():
         return values.cast(pl.Int64).to_numpy()
     return values.to_numpy()
-
-
-def argument_value(kind: FieldType, value: Any) -> np.ndarray:
-    """One value as `argument_array` gives a column of one row."""
-    if kind == "datetime":
-        return np.array([np.iinfo(np.int64).min if value is None else value], np.int64).view("datetime64[us]")
-    if kind == "str":
-        return np.array([value], dtype=object)
-    if value is None:
-        return np.array([np.nan])
-    return np.array([value], {"int": np.int64, "float": np.float64, "bool": np.bool_}[kind])
 
 
 def predicate_inputs(view: WindowView) -> tuple[str, ...]:

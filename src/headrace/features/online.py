@@ -1,21 +1,27 @@
-"""Reading the features of one request: from the stored state, evaluated as of the asking time."""
+"""Reading the features of requests: from the stored state, evaluated as of their asking times, many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from headrace.data.types import StreamSpec
 from headrace.engines.online.port import OnlineStore
-from headrace.features.frames import argument_value
+from headrace.features.arguments import request_array, same_nulls
 from headrace.features.requests import evaluate_requests, ordered
-from headrace.features.types import FeatureRow, FeatureSet, RequestField
+from headrace.features.types import Ask, FeatureRow, FeatureSet, RequestField
 from headrace.features.view_reader import ViewReader
-from headrace.kernel.errors import InvalidInput
+from headrace.kernel.errors import HeadraceError, InvalidInput
 from headrace.kernel.namespace import Namespace
 from headrace.kernel.specs import Specs
+
+Result = FeatureRow | HeadraceError
+
+
+class FeaturesFailed(HeadraceError):
+    """A function of the system file failed on a request."""
 
 
 def asking_stream(features: FeatureSet) -> str | None:
@@ -25,68 +31,132 @@ def asking_stream(features: FeatureSet) -> str | None:
 
 
 class FeatureReader:
-    """Reads the features of a model for one request at a time. `asking`: the stream of which the requests are events; by
-    default the one of the views that add the asking event, else the only one."""
+    """Reads the features of a model. `asking`: the stream of which the requests are events; by default the one of the
+    views that add the asking event, else the only one."""
 
     def __init__(
         self, online: OnlineStore, namespace: Namespace, features: FeatureSet, specs: Specs, *, asking: str | None = None
     ) -> None:
         self._online = online
-        self._features = features
         self._asking = asking or asking_stream(features)
         self._views = [ViewReader(v, specs.get(StreamSpec, v.stream), namespace) for v in features.views]
-        self._types = {f.name: f.type for stream in specs.all(StreamSpec) for f in stream.fields}
+        self._applied_keys = [view.layout.applied_key for view in self._views]
+        types = {f.name: f.type for stream in specs.all(StreamSpec) for f in stream.fields}
         if self._asking is not None:
-            self._types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
+            types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
         self._functions = ordered(features)
         columns = features.columns
+        self._width = len(columns)
         place = {name: number for number, name in enumerate(columns)}
         self._fields = [(s.name, place[s.name]) for s in features.sources if isinstance(s, RequestField)]
-        self._places = [place[view.columns[0]] for view in features.views]
+        self._places = [slice(place[v.columns[0]], place[v.columns[0]] + len(v.columns)) for v in features.views]
         self._made = [(c, place[c]) for function in self._functions for c in function.columns]
         computed = {c for v in features.views for c in v.columns} | {c for c, _ in self._made}
         read = dict.fromkeys(name for function in self._functions for name in function.inputs)
-        self._arguments = [name for name in read if name not in computed]
+        self._arguments = {name: types.get(name, "float") for name in read if name not in computed}
         dtypes = {c: d for v in self._views for c, d in zip(v.view.columns, v.dtypes(), strict=True)}
         self._read_columns = [(name, place[name], dtypes[name]) for name in read if name in dtypes]
+        self._nullable = [place for _, place, dtype in self._read_columns if dtype.kind != "f"]
+        self._needs = {is_event: self._needed(is_event) for is_event in (False, True)}
 
-    def read(self, request: Mapping[str, Any], at: int, own_id: Any | None) -> FeatureRow:
-        """The features of `request` (times are microseconds) asked at `at`. `own_id` is its event id when the request is an
-        event of the asking stream, else None.
+    def _needed(self, is_event: bool) -> tuple[str, ...]:
+        views = [n for v in self._views for n in v.needs(is_event=is_event and v.view.stream == self._asking)]
+        return tuple(dict.fromkeys([*views, *(name for name, _ in self._fields), *self._arguments]))
 
-        InvalidInput names a field that the request lacks, or an asking time that the state no longer reaches.
-        """
-        try:
-            wanted = [view.keys(request) for view in self._views]
-            blobs = iter(self._online.get_many([key for keys in wanted for key in keys]))
-            row = FeatureRow(np.empty(len(self._features.columns)), {}, {})
-            for view, keys, place in zip(self._views, wanted, self._places, strict=True):
-                mine = [next(blobs) for _ in keys]
-                row.positions[view.view.name] = view.positions(mine[0], at)
-                is_event = own_id is not None and view.view.stream == self._asking
-                values, row.age[view.view.name] = view.read(mine, request, at, is_event=is_event)
-                row.values[place : place + len(values)] = values
-            for name, place in self._fields:
-                value = request[name]
-                row.values[place] = np.nan if value is None else value
-            if self._functions:
-                self._evaluate(request, row.values)
-        except KeyError as error:
-            field = str(error.args[0])
-            raise InvalidInput(f"the request has no field `{field}`", hint="send it", field=field) from None
+    def read(self, request: Any, at: int, own_id: Any | None) -> FeatureRow:
+        """As `read_many`, of one request; raises its error."""
+        (row,) = self.read_many([Ask(request, at, own_id)])
+        if isinstance(row, HeadraceError):
+            raise row
         return row
 
-    def _evaluate(self, request: Mapping[str, Any], values: np.ndarray) -> None:
-        arrays = {name: argument_value(self._types.get(name, "float"), request[name]) for name in self._arguments}
+    def read_many(self, asks: Sequence[Ask]) -> list[Result]:
+        """The features of each request, from one snapshot, or its error: each is what it is alone, to the bit.
+
+        InvalidInput names a field that the request lacks, or an asking time that the state no longer reaches;
+        FeaturesFailed what a function of the system file raised.
+        """
+        found: dict[int, Result] = {}
+        for place, ask in enumerate(asks):
+            error = self._missing(ask)
+            if error is not None:
+                found[place] = error
+        places = [place for place in range(len(asks)) if place not in found]
+        keys = [[view.keys(asks[place].request) for view in self._views] for place in places]
+        blobs = iter(self._online.get_many([*self._applied_keys, *(key for row in keys for view in row for key in view)]))
+        applied = [view.applied(next(blobs)) for view in self._views]
+        states = {place: [[next(blobs) for _ in view] for view in row] for place, row in zip(places, keys, strict=True)}
+        for place in places:
+            error = self._too_old(asks[place].at, applied)
+            if error is not None:
+                found[place] = error
+                del states[place]
+        if states:
+            positions = {view.view.name: offsets for view, (offsets, _) in zip(self._views, applied, strict=True)}
+            rows = self._rows([asks[place] for place in states], list(states.values()), positions)
+            found.update(zip(states, rows, strict=True))
+        return [found[place] for place in range(len(asks))]
+
+    def _missing(self, ask: Ask) -> InvalidInput | None:
+        for name in self._needs[ask.own_id is not None]:
+            if name not in ask.request:
+                return InvalidInput(f"the request has no field `{name}`", hint="send it", field=name)
+        return None
+
+    def _too_old(self, at: int, applied: Sequence[tuple[dict[str, int], int]]) -> InvalidInput | None:
+        for view, (_, oldest) in zip(self._views, applied, strict=True):
+            if at < oldest:
+                return view.too_old(at, oldest)
+        return None
+
+    def _rows(
+        self, asks: Sequence[Ask], states: list[list[list[bytes | None]]], positions: dict[str, dict[str, int]]
+    ) -> list[Result]:
+        at = np.array([ask.at for ask in asks], np.int64)
+        events = [row for row, ask in enumerate(asks) if ask.own_id is not None]
+        values = np.empty((len(asks), self._width))
+        ages = []
+        for number, (view, place) in enumerate(zip(self._views, self._places, strict=True)):
+            own = events if view.view.stream == self._asking else []
+            values[:, place], age = view.read(asks, at, [blobs[number] for blobs in states], events=own)
+            ages.append(age)
+        for name, column in self._fields:
+            given = [ask.request[name] for ask in asks]
+            values[:, column] = [np.nan if value is None else value for value in given]
+        errors = dict(self._evaluate(asks, values)) if self._functions else {}
+        names = list(positions)
+        return [
+            errors.get(row) or FeatureRow(values[row], positions, dict(zip(names, age, strict=True)))
+            for row, age in enumerate(zip(*ages, strict=True) if ages else [()] * len(asks))
+        ]
+
+    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray) -> Iterator[tuple[int, HeadraceError]]:
+        """Fill in the columns of the functions; yields the rows that they fail on."""
+        nulls = np.isnan(values[:, self._nullable])
+        for group in same_nulls(self._arguments, [ask.request for ask in asks]):
+            alike: dict[bytes, list[int]] = {}
+            for row in group:
+                alike.setdefault(nulls[row].tobytes(), []).append(row)
+            for rows in alike.values():
+                yield from self._evaluate_alike(rows, asks, values)
+
+    def _evaluate_alike(self, rows: list[int], asks: Sequence[Ask], values: np.ndarray) -> Iterator[tuple[int, HeadraceError]]:
+        arrays = {n: request_array(kind, [asks[row].request[n] for row in rows]) for n, kind in self._arguments.items()}
         for name, place, dtype in self._read_columns:
-            value = values[place : place + 1]
-            arrays[name] = (
-                value.copy()
-                if np.isnan(value[0])
-                else value.astype(np.int64).astype(dtype)
-                if dtype.kind == "M"
-                else value.astype(dtype)
-            )
-        evaluate_requests(self._functions, arrays, 1)
+            column = values[rows, place]
+            if dtype.kind != "f" and not np.isnan(column[0]):
+                column = column.astype(np.int64).astype(dtype) if dtype.kind == "M" else column.astype(dtype)
+            arrays[name] = column
+        try:
+            evaluate_requests(self._functions, arrays, len(rows))
+        except Exception as error:  # noqa: BLE001 - the functions are the user's; the failure is that of its row alone
+            if len(rows) > 1:
+                for row in rows:
+                    yield from self._evaluate_alike([row], asks, values)
+            elif isinstance(error, HeadraceError):
+                yield rows[0], error
+            else:
+                yield rows[0], FeaturesFailed(f"features: {type(error).__name__}: {error}"[:500], hint="mend the function")
+            return
         for name, place in self._made:
-            values[place] = arrays[name][0]
+            values[rows, place] = arrays[name]

@@ -6,10 +6,10 @@ Feature values are Float64 in a model's matrix (a null is NaN); in frames counts
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -171,11 +171,20 @@ class NoEventLabel:
 Label = ReportLabel | NoEventLabel
 
 
+class Ask(NamedTuple):
+    """A request whose features are read (times are microseconds), its asking time, and its event id when it is an event
+    of the asking stream, else None."""
+
+    request: Mapping[str, Any]
+    at: int
+    own_id: Any | None
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureRow:
     """One request's features: `values` is float64 [F] in model order (null is NaN). `positions` maps each view to
-    {stream: applied offset, the last one included; -1 for none}. `age` is microseconds since each view's newest event
-    for the key, None without one."""
+    {stream: applied offset, the last one included; -1 for none}; rows that are read together share it. `age` is
+    microseconds since each view's newest event for the key, None without one."""
 
     values: np.ndarray
     positions: dict[str, dict[str, int]]

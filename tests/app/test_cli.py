@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from app_world import Counter
 from running import HEADRACE, write_system
 
+import headrace
 from headrace.app.cli import run_command
 from headrace.app.command_table import WORDS
 from headrace.app.operation_commands import given_arguments
@@ -41,7 +43,10 @@ def data(tmp_path: Path) -> Path:
 
 def test_the_command_table_is_the_operation_table() -> None:
     found = {(o.cli.partition(" ")[0], o.function.__module__) for o in OPERATIONS.values() if o.cli is not None}
-    assert found == {(name, word.module) for name, word in WORDS.items() if not word.special}
+    listed = {(name, m) for name, word in WORDS.items() if not word.special for m in (word.module, *word.also)}
+    assert found == listed
+    rooms = {path.parent.name for path in Path(headrace.__file__).parent.glob("*/operations.py")} - {"app"}
+    assert rooms == {o.function.__module__.split(".")[1] for o in OPERATIONS.values()} - {"app"}, "every room is imported"
 
 
 def test_help_imports_no_room() -> None:
@@ -139,6 +144,17 @@ def test_words_fill_required_arguments_in_order() -> None:
 def test_python_keywords_lose_their_underscore(capsys: pytest.CaptureFixture[str]) -> None:
     show([{"from_": "a", "at": float("nan")}], as_json=True)
     assert json.loads(capsys.readouterr().out) == [{"from": "a", "at": None}]
+
+
+def test_join_needs_no_data_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("k,at\na,2024-01-02T00:00:00\n")
+    (tmp_path / "view.csv").write_text("k,at,x\na,2024-01-01T00:00:00,7\n")
+    view = {"name": "v", "path": "view.csv", "keys": ["k"], "time": "at"}
+    (tmp_path / "spec.json").write_text(json.dumps({"labels": {"path": "labels.csv", "time": "at"}, "views": [view]}))
+    code, answer = run(capsys, "features", "join", "spec.json", "--out", "out.parquet")
+    assert (code, pl.read_parquet("out.parquet")["v__x"].to_list()) == (0, [7]), answer
+    assert not (tmp_path / ".headrace").exists()
 
 
 def test_the_installed_command_starts() -> None:

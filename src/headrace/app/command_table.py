@@ -16,6 +16,8 @@ class Word:
     module: str
     summary: str
     special: bool = False
+    also: tuple[str, ...] = ()
+    """Further modules whose commands begin with the word."""
 
 
 WORDS: dict[str, Word] = {
@@ -32,7 +34,9 @@ WORDS: dict[str, Word] = {
     "streams": Word("headrace.data.operations", "Streams: position, lag, counts."),
     "quarantine": Word("headrace.data.operations", "Refused events: list, replay."),
     "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),
-    "features": Word("headrace.system.operations", "Features from files: backfill, join."),
+    "features": Word(
+        "headrace.system.operations", "Features from files: backfill, join.", also=("headrace.features.operations",)
+    ),
     "train": Word("headrace.training.operations", "Train a declared model as a tracked run."),
     "pipelines": Word("headrace.pipelines.operations", "Durable pipelines and the state of their steps."),
     "runs": Word("headrace.training.operations", "Runs: list, show."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import headrace.app.status
 import headrace.data.operations
+import headrace.features.operations
 import headrace.governance.operations
 import headrace.monitoring.operations
 import headrace.pipelines.operations

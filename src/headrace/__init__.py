@@ -14,7 +14,7 @@ _NAMES = {
     "System": "system.declarations",
     **dict.fromkeys(
         ("count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share", "label", "no_event", "every"),
-        "system.declarations",
+        "system.terms",
     ),
     **dict.fromkeys(("Range", "OneOf", "Pattern", "Personal"), "data.types"),
     **dict.fromkeys(("shadow", "canary", "probation"), "release.types"),
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from headrace.data.types import OneOf, Pattern, Personal, Range
     from headrace.monitoring.types import drift_score, js, psi
     from headrace.release.types import canary, probation, shadow
-    from headrace.system.declarations import (
-        System,
+    from headrace.system.declarations import System
+    from headrace.system.terms import (
         count,
         distinct,
         every,

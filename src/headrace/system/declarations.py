@@ -7,15 +7,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from headrace.data.types import JoinSpec, RecordSpec, StreamSpec
 from headrace.features.types import (
     Aggregate,
     FeatureSource,
     Label,
-    NoEventLabel,
-    ReportLabel,
     RequestFeatures,
     SnapshotSpine,
     Spine,
@@ -30,18 +27,11 @@ from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
 from headrace.system.inference import fields_of, sample_arrays
 from headrace.system.resolution import Everything, check_aggregate, default_spine, resolve_features
+from headrace.system.terms import STREAM_NAMES
 from headrace.training.types import ModelSpec
 
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-_STREAM_NAMES: WeakKeyDictionary[type, str] = WeakKeyDictionary()
-
-
-def _name_of(stream: type) -> str:
-    """The name under which the class was declared; a class that was not gets its own, and is refused on use."""
-    return _STREAM_NAMES.get(stream, snake_case(stream.__name__))
 
 
 def _where() -> str:
@@ -104,7 +94,7 @@ class System:
                 raise InvalidSystem(f"{place}: stream `{spec.name}` has personal fields and no retention",
                                     hint='declare how long they are kept: retention="365d"')  # fmt: skip
             self._add(spec, cls)
-            _STREAM_NAMES[cls] = spec.name
+            STREAM_NAMES[cls] = spec.name
             return cls
 
         return declare
@@ -295,42 +285,3 @@ class System:
     def _add(self, spec: Spec, declared: object) -> None:
         self._specs[(spec.kind, spec.name)] = spec
         self._by_object[id(declared)] = spec
-
-
-def count(*, empty: float | None = None) -> Aggregate:
-    """The number of events in the window; 0 for none. Int64."""
-    return Aggregate("count", empty=empty)
-
-
-def _of_column(kind: Any) -> Callable[..., Aggregate]:
-    def make(column: str, *, empty: float | None = None) -> Aggregate:
-        return Aggregate(kind, column, empty=empty)
-
-    make.__name__ = str(kind)
-    make.__doc__ = f"The {kind} of `column` over the window; nulls are skipped; `empty` is the value over no events."
-    return make
-
-
-sum, mean, min, max, std, last, first, distinct = (
-    _of_column(kind) for kind in ("sum", "mean", "min", "max", "std", "last", "first", "distinct")
-)
-
-
-def share(report: type) -> Aggregate:
-    """On a joined stream: the share of the windowed events for which a `report` has arrived. Float64."""
-    return Aggregate("share", report=_name_of(report))
-
-
-def label(report: type, *, on: str, within: str) -> ReportLabel:
-    """True when a `report` with the same `on` arrives within; inclusive."""
-    return ReportLabel(_name_of(report), on, duration(within))
-
-
-def no_event(stream: type, *, by: str, within: str) -> NoEventLabel:
-    """True when no event of the key arrives within: churn."""
-    return NoEventLabel(_name_of(stream), by, duration(within))
-
-
-def every(period: str, *, key: str) -> SnapshotSpine:
-    """Asking points every `period` for each known value of `key`; the stream is the label's."""
-    return SnapshotSpine("", key, duration(period))

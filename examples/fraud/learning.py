@@ -56,7 +56,7 @@ def features(stage: Stage) -> None:
     """Backfill of every payment's features; on the published file compared with the published values."""
     payments, reports, out = (stage.scratch / f"{name}.parquet" for name in ("payments", "reports", "features"))
     with stage.step("features: backfill of every payment") as bar:
-        stage.payments.select(EVENT).write_parquet(payments)
+        stage.given.select(EVENT).write_parquet(payments)
         stage.reports.write_parquet(reports)
         figures = _backfill(stage, payments, reports, out)
         stage.figures["backfill"] = {name: figures[name] for name in ("rows", "features", "seconds")}

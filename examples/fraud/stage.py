@@ -21,11 +21,12 @@ SETTLE_SECONDS = 120
 
 @dataclass
 class Stage:
-    """`payments` as they arrive, the shift of the spending included; `reports` of their frauds; `figures` of the report,
+    """`given` payments; `payments` as they arrive, the shift of the spending included; `reports` of their frauds; `figures` of the report,
     `seconds` of each step."""
 
     door: Door
     plan: Plan
+    given: pl.DataFrame
     payments: pl.DataFrame
     reports: pl.DataFrame
     seed: int

@@ -79,7 +79,7 @@ def _stage(door: Door, number: int, transactions: Path | None, seed: int, shift:
     if sample is not None and (len(found) != published.PAYMENTS or not sample.is_file()):
         sample = None
     arriving = shifted(found, days.shift, seed) if shift else found
-    stage = Stage(door, days, arriving, reports(found), seed, sample, scratch, progress)
+    stage = Stage(door, days, found, arriving, reports(found), seed, sample, scratch, progress)
     stage.figures["payments"] = len(found)
     return stage
 

@@ -49,6 +49,7 @@ class Applying:
     def _open(self) -> list[StreamApplier]:
         streams = self._ctx.specs.all(StreamSpec)
         views = OnlineViews(self._ctx, self._ctx.specs.all(WindowView))
+        views.rebuild()
         self._lake = [LakeSink(self._ctx, spec) for spec in streams]
         return [StreamApplier(self._ctx, spec, [views.sink, lake]) for spec, lake in zip(streams, self._lake, strict=True)]
 

@@ -33,6 +33,9 @@ def request_array(kind: FieldType, values: Sequence[Any]) -> np.ndarray:
 def same_nulls(kinds: Mapping[str, FieldType], requests: Sequence[Mapping[str, Any]]) -> Iterator[list[int]]:
     """The places of the requests, those together whose int and bool fields of `kinds` have the same nulls."""
     names = [name for name, kind in kinds.items() if kind in ("int", "bool")]
+    if not names:
+        yield list(range(len(requests)))
+        return
     groups: dict[tuple[bool, ...], list[int]] = {}
     for place, request in enumerate(requests):
         groups.setdefault(tuple([request[name] is None for name in names]), []).append(place)

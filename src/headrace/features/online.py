@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,10 @@ Result = FeatureRow | HeadraceError
 
 class FeaturesFailed(HeadraceError):
     """A function of the system file failed on a request."""
+
+    @classmethod
+    def of(cls, error: Exception) -> FeaturesFailed:
+        return cls(f"features: {type(error).__name__}: {error}"[:500], hint="mend the function")
 
 
 def asking_stream(features: FeatureSet) -> str | None:
@@ -44,6 +48,7 @@ class FeatureReader:
         types = {f.name: f.type for stream in specs.all(StreamSpec) for f in stream.fields}
         if self._asking is not None:
             types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
+        self._keys = sum(view.key_count for view in self._views)
         self._functions = ordered(features)
         columns = features.columns
         self._width = len(columns)
@@ -63,7 +68,7 @@ class FeatureReader:
         views = [n for v in self._views for n in v.needs(is_event=is_event and v.view.stream == self._asking)]
         return tuple(dict.fromkeys([*views, *(name for name, _ in self._fields), *self._arguments]))
 
-    def read(self, request: Any, at: int, own_id: Any | None) -> FeatureRow:
+    def read(self, request: Mapping[str, Any], at: int, own_id: Any | None) -> FeatureRow:
         """As `read_many`, of one request; raises its error."""
         (row,) = self.read_many([Ask(request, at, own_id)])
         if isinstance(row, HeadraceError):
@@ -77,86 +82,93 @@ class FeatureReader:
         FeaturesFailed what a function of the system file raised.
         """
         found: dict[int, Result] = {}
+        wanted = list(self._applied_keys)
         for place, ask in enumerate(asks):
-            error = self._missing(ask)
-            if error is not None:
-                found[place] = error
+            missing = self._missing(ask)
+            if missing is None:
+                for view in self._views:
+                    wanted += view.keys(ask.request)
+            else:
+                found[place] = missing
+        blobs = self._online.get_many(wanted)
+        applied = [view.applied(blob) for view, blob in zip(self._views, blobs, strict=False)]
+        blobs = blobs[len(applied) :]
+        positions = {view.view.name: offsets for view, (offsets, _) in zip(self._views, applied, strict=True)}
+        latest = max((oldest for _, oldest in applied), default=0)
         places = [place for place in range(len(asks)) if place not in found]
-        keys = [[view.keys(asks[place].request) for view in self._views] for place in places]
-        blobs = iter(self._online.get_many([*self._applied_keys, *(key for row in keys for view in row for key in view)]))
-        applied = [view.applied(next(blobs)) for view in self._views]
-        states = {place: [[next(blobs) for _ in view] for view in row] for place, row in zip(places, keys, strict=True)}
-        for place in places:
-            error = self._too_old(asks[place].at, applied)
-            if error is not None:
-                found[place] = error
-                del states[place]
-        if states:
-            positions = {view.view.name: offsets for view, (offsets, _) in zip(self._views, applied, strict=True)}
-            rows = self._rows([asks[place] for place in states], list(states.values()), positions)
-            found.update(zip(states, rows, strict=True))
+        for number in reversed(range(len(places))):
+            ask = asks[places[number]]
+            if ask.at < latest:
+                found[places[number]] = self._too_old(ask.at, applied)
+                del places[number], blobs[number * self._keys : (number + 1) * self._keys]
+        if places:
+            rows = self._rows([asks[place] for place in places], blobs, positions)
+            found.update(zip(places, rows, strict=True))
         return [found[place] for place in range(len(asks))]
 
     def _missing(self, ask: Ask) -> InvalidInput | None:
+        request = ask.request
         for name in self._needs[ask.own_id is not None]:
-            if name not in ask.request:
+            if name not in request:
                 return InvalidInput(f"the request has no field `{name}`", hint="send it", field=name)
         return None
 
-    def _too_old(self, at: int, applied: Sequence[tuple[dict[str, int], int]]) -> InvalidInput | None:
-        for view, (_, oldest) in zip(self._views, applied, strict=True):
-            if at < oldest:
-                return view.too_old(at, oldest)
-        return None
+    def _too_old(self, at: int, applied: Sequence[tuple[dict[str, int], int]]) -> InvalidInput:
+        views = zip(self._views, applied, strict=True)
+        return next(view.too_old(at, oldest) for view, (_, oldest) in views if at < oldest)
 
-    def _rows(
-        self, asks: Sequence[Ask], states: list[list[list[bytes | None]]], positions: dict[str, dict[str, int]]
-    ) -> list[Result]:
-        at = np.array([ask.at for ask in asks], np.int64)
-        events = [row for row, ask in enumerate(asks) if ask.own_id is not None]
+    def _rows(self, asks: Sequence[Ask], blobs: list[bytes | None], positions: dict[str, dict[str, int]]) -> Sequence[Result]:
+        """What fails is tried again row by row: then the failure is that of its row alone."""
+        try:
+            return self._evaluated(asks, blobs, positions)
+        except Exception as error:  # noqa: BLE001 - the functions are the user's
+            if len(asks) == 1:
+                return [error if isinstance(error, HeadraceError) else FeaturesFailed.of(error)]
+        own = [blobs[row * self._keys : (row + 1) * self._keys] for row in range(len(asks))]
+        return [row for ask, mine in zip(asks, own, strict=True) for row in self._rows([ask], mine, positions)]
+
+    def _evaluated(
+        self, asks: Sequence[Ask], blobs: list[bytes | None], positions: dict[str, dict[str, int]]
+    ) -> list[FeatureRow]:
+        is_event = [ask.own_id is not None for ask in asks]
         values = np.empty((len(asks), self._width))
         ages = []
-        for number, (view, place) in enumerate(zip(self._views, self._places, strict=True)):
-            own = events if view.view.stream == self._asking else []
-            values[:, place], age = view.read(asks, at, [blobs[number] for blobs in states], events=own)
+        first = 0
+        for view, place in zip(self._views, self._places, strict=True):
+            events = is_event if view.view.stream == self._asking else [False] * len(asks)
+            reports = blobs[first + 1 :: self._keys] if view.key_count > 1 else ()
+            values[:, place], age = view.read(asks, blobs[first :: self._keys], reports, events)
             ages.append(age)
+            first += view.key_count
         for name, column in self._fields:
             given = [ask.request[name] for ask in asks]
             values[:, column] = [np.nan if value is None else value for value in given]
-        errors = dict(self._evaluate(asks, values)) if self._functions else {}
-        names = list(positions)
+        if self._functions:
+            self._evaluate(asks, values)
+        by_row = zip(*ages, strict=True) if ages else [()] * len(asks)
         return [
-            errors.get(row) or FeatureRow(values[row], positions, dict(zip(names, age, strict=True)))
-            for row, age in enumerate(zip(*ages, strict=True) if ages else [()] * len(asks))
+            FeatureRow(row, positions, dict(zip(positions, age, strict=True))) for row, age in zip(values, by_row, strict=True)
         ]
 
-    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray) -> Iterator[tuple[int, HeadraceError]]:
-        """Fill in the columns of the functions; yields the rows that they fail on."""
-        nulls = np.isnan(values[:, self._nullable])
+    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray) -> None:
+        """Fill in the columns of the functions, for all rows whose nulls are alike together."""
         for group in same_nulls(self._arguments, [ask.request for ask in asks]):
             alike: dict[bytes, list[int]] = {}
-            for row in group:
-                alike.setdefault(nulls[row].tobytes(), []).append(row)
-            for rows in alike.values():
-                yield from self._evaluate_alike(rows, asks, values)
+            if self._nullable:
+                nulls = np.isnan(values[:, self._nullable])
+                for row in group:
+                    alike.setdefault(nulls[row].tobytes(), []).append(row)
+            for rows in alike.values() if alike else (group,):
+                self._evaluate_alike(rows, asks, values)
 
-    def _evaluate_alike(self, rows: list[int], asks: Sequence[Ask], values: np.ndarray) -> Iterator[tuple[int, HeadraceError]]:
+    def _evaluate_alike(self, rows: list[int], asks: Sequence[Ask], values: np.ndarray) -> None:
         arrays = {n: request_array(kind, [asks[row].request[n] for row in rows]) for n, kind in self._arguments.items()}
         for name, place, dtype in self._read_columns:
             column = values[rows, place]
             if dtype.kind != "f" and not np.isnan(column[0]):
                 column = column.astype(np.int64).astype(dtype) if dtype.kind == "M" else column.astype(dtype)
             arrays[name] = column
-        try:
-            evaluate_requests(self._functions, arrays, len(rows))
-        except Exception as error:  # noqa: BLE001 - the functions are the user's; the failure is that of its row alone
-            if len(rows) > 1:
-                for row in rows:
-                    yield from self._evaluate_alike([row], asks, values)
-            elif isinstance(error, HeadraceError):
-                yield rows[0], error
-            else:
-                yield rows[0], FeaturesFailed(f"features: {type(error).__name__}: {error}"[:500], hint="mend the function")
-            return
+        evaluate_requests(self._functions, arrays, len(rows))
+        chosen = slice(None) if len(rows) == len(asks) else rows
         for name, place in self._made:
-            values[rows, place] = arrays[name]
+            values[chosen, place] = arrays[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,49 +25,50 @@ NO_KEY = b"-"
 """A key that no state has: that of a request with a null in its key."""
 
 
-class _State:
-    """The events of the keys of n asking points: `words[row]` as `StateLayout.words` says, column by column."""
-
-    def __init__(self, blobs: Sequence[bytes | None], words: int) -> None:
-        self.words = [np.frombuffer(blob, np.int64, -1, HEADER.size) if blob else NO_WORDS for blob in blobs]
-        self.sizes = [len(flat) // words for flat in self.words]
-
-    def bounds(self, times: np.ndarray) -> np.ndarray:
-        """For each row, the number of events up to each of its `times` [n, k]."""
-        found = np.empty(times.shape, np.int64)
-        for row, (flat, size) in enumerate(zip(self.words, self.sizes, strict=True)):
-            found[row] = flat[:size].searchsorted(times[row], "right")
-        return found
+Part = tuple[np.ndarray, int, int, int, int]
+"""The events of one asking point's widest window: `words, size, low, end, first`: the events `low` to `end` of the `size`
+stored ones of the key, whose words stand column by column in `words`; put together with those of others from `first` on."""
 
 
 class _Slices:
     """The events of the widest window of each row, one row after another, each with its added asking event last.
 
-    `stops` int64 [n] are the ends of the rows, `places` those of the added events, of the rows `added`.
+    `starts` are those of the windows, row by row; `stops` the ends of the rows; `places` those of the added events, of
+    the rows `added`; `fewest` the least number of events in a window.
     """
 
-    def __init__(self, state: _State, lows: np.ndarray, ends: np.ndarray, added: list[int]) -> None:
-        lengths = ends - lows
-        lengths[added] += 1
-        self.lengths = lengths
-        self.stops = np.cumsum(lengths)
-        self.firsts = self.stops - lengths
-        self.total = int(self.stops[-1])
-        self.added = added
-        self.places = self.stops[added] - 1
-        self._rows = list(
-            zip(state.words, state.sizes, lows.tolist(), ends.tolist(), self.firsts.tolist(), strict=True)
-        )  # fmt: skip
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.starts: list[int] = []
+        self.stops: list[int] = []
+        self.places: list[int] = []
+        self.added: list[int] = []
+        self.fewest = 1 << 62
+
+    def add(self, words: np.ndarray, size: int, bounds: Sequence[int], end: int, *, own: bool) -> None:
+        """A row whose windows begin at `bounds` and end at `end`; `own`: its asking event is added."""
+        first = self.stops[-1] if self.stops else 0
+        bounds = [bound if bound < end else end for bound in bounds]
+        low = min(bounds)
+        shift = first - low
+        self.parts.append((words, size, low, end, first))
+        self.starts += [bound + shift for bound in bounds]
+        stop = end + shift + own
+        if own:
+            self.places.append(stop - 1)
+            self.added.append(len(self.stops))
+        self.stops.append(stop)
+        self.fewest = min(self.fewest, end + own - max(bounds))
 
     def word(self, number: int, own: Sequence[int | float], dtype: type[np.generic] = np.int64) -> np.ndarray:
         """One word of all events and the spare element of the reducers, dtype [total + 1]; `own`: those of the added."""
-        values = np.empty(self.total + 1, np.int64)
+        values = np.empty(self.stops[-1] + 1, np.int64)
         values[-1] = 0
-        for flat, size, low, end, first in self._rows:
+        for words, size, low, end, first in self.parts:
             start = number * size
-            values[first : first + end - low] = flat[start + low : start + end]
-        typed = values.view(dtype)
-        if self.added:
+            values[first : first + end - low] = words[start + low : start + end]
+        typed = values if dtype is np.int64 else values.view(dtype)
+        if self.places:
             typed[self.places] = own
         return typed
 
@@ -79,14 +81,24 @@ class ViewReader:
         self.layout = StateLayout(view, stream, namespace)
         self._lateness = stream.lateness
         self._words = self.layout.words
+        self._width = len(self._words)
+        self._prefix = self.layout.prefix
         self._edges = np.array([*(-width - view.delay for _, width in view.over), -view.delay, 0], np.int64)
-        self._widest = int(np.argmin(self._edges[:-2]))
         self._fields = {name: self.layout.field(name) for name in view.source_columns}
         self._inputs = {name: stream.field(name).type for name in predicate_inputs(view)}
         self._streams = (stream.name,) if view.join is None else (stream.name, view.join.report)
+        self._applied: tuple[bytes | None, dict[str, int], int] = (b"", {}, 0)
+        self._enough = [self._least(aggregate) for _, aggregate in view.aggregates]
         self._index = None
         if view.join is not None and view.own_event:
             self._index = ReportIndex(self.layout, view.join.on)
+
+    def _least(self, aggregate: Aggregate) -> float:
+        """With so many events in a window, what is reduced is the value of the aggregate."""
+        if aggregate.kind in ("count", "share") and aggregate.empty is None:
+            return 0
+        nulls = aggregate.column is not None and self._fields[aggregate.column].nullable
+        return math.inf if nulls or self.layout.keeps_filtered else 2 if aggregate.kind == "std" else 1
 
     def dtypes(self) -> list[np.dtype[Any]]:
         """The NumPy type of each column, as functions that read it take it."""
@@ -102,10 +114,17 @@ class ViewReader:
         names = list(self.view.by) + ([] if self._index is None else [self._index.on])
         return [*names, *self._inputs, *self._fields] if is_event and self.view.own_event else names
 
+    @property
+    def key_count(self) -> int:
+        return 1 if self._index is None else 2
+
     def keys(self, request: Mapping[str, Any]) -> list[bytes]:
         """What to read from the online store: the state and, when they may add the asking event, its report."""
         values = tuple([request[name] for name in self.view.by])
-        keys = [NO_KEY if None in values else self.layout.key(key_bytes(values))]
+        if len(values) == 1 and type(values[0]) is int:
+            keys = [self._prefix + b"%d" % values]
+        else:
+            keys = [NO_KEY if None in values else self.layout.key(key_bytes(values))]
         if self._index is not None:
             on = request[self._index.on]
             keys.append(NO_KEY if on is None else self._index.key(on))
@@ -113,8 +132,11 @@ class ViewReader:
 
     def applied(self, blob: bytes | None) -> tuple[dict[str, int], int]:
         """The applied offset of each stream, and the oldest asking time that the state still reaches."""
-        applied = Applied.unpack(blob)
-        return dict(zip(self._streams, (applied.stream, applied.report), strict=False)), applied.watermark - self._lateness
+        if blob != self._applied[0]:
+            applied = Applied.unpack(blob)
+            positions = dict(zip(self._streams, (applied.stream, applied.report), strict=False))
+            self._applied = (blob, positions, applied.watermark - self._lateness)
+        return self._applied[1:]
 
     def too_old(self, at: int, oldest: int) -> InvalidInput:
         return InvalidInput(
@@ -124,38 +146,44 @@ class ViewReader:
         )
 
     def read(
-        self, asks: Sequence[Ask], at: np.ndarray, blobs: Sequence[Sequence[bytes | None]], *, events: Sequence[int]
+        self, asks: Sequence[Ask], states: Sequence[bytes | None], reports: Sequence[bytes | None], is_event: Sequence[bool]
     ) -> tuple[np.ndarray, list[int | None]]:
         """The view's columns, float64 [n, columns], NaN for null, and the age of the newest event of each key.
 
-        `at` int64 [n] are the asking times, `blobs` the values of `keys`, `events` the rows that are events of the
-        view's stream.
+        `states` and `reports` are the values of `keys` (reports only where there are any); `is_event`: whether each
+        request is an event of the view's stream.
         """
-        state = _State([found[0] for found in blobs], len(self._words))
-        bounds = state.bounds(at[:, None] + self._edges)
-        ages = [
-            asked - int(flat[newest - 1]) if newest else None
-            for asked, flat, newest in zip(at.tolist(), state.words, bounds[:, -1].tolist(), strict=True)
-        ]
-        ends = bounds[:, -2]
-        added = [] if self.view.delay else self._place_own(state, ends, asks, events)
-        starts = np.minimum(bounds[:, :-2], ends[:, None])
-        lows = starts[:, self._widest]
-        slices = _Slices(state, lows, ends, added)
-        starts += (slices.firsts - lows)[:, None]
-        values = self._reduce(slices, starts.ravel(), asks, at, blobs)
+        at = np.array([ask.at for ask in asks], np.int64)
+        slices = _Slices()
+        ages: list[int | None] = []
+        adds = self._adds(asks, is_event)
+        for row, (ask, edges, blob) in enumerate(zip(asks, at[:, None] + self._edges, states, strict=True)):
+            words = np.frombuffer(blob, np.int64, -1, HEADER.size) if blob else NO_WORDS
+            size = len(words) // self._width
+            *bounds, end, newest = words[:size].searchsorted(edges, "right").tolist()
+            ages.append(ask.at - int(words[newest - 1]) if newest else None)
+            own = self._own_place(words, size, end, ask) if is_event[row] and not self.view.delay else None
+            if own is not None:
+                end = own + self.view.own_event
+            slices.add(words, size, bounds, end, own=adds[row] and own is None)
+        values = self._reduce(slices, asks, at, [reports[row] for row in slices.added] if reports else ())
         return values.reshape(len(asks), -1), ages
 
-    def _place_own(self, state: _State, ends: np.ndarray, asks: Sequence[Ask], events: Sequence[int]) -> list[int]:
-        """Cut `ends` at the asking events among the stored ones; returns the rows whose asking event must be added."""
-        missing = []
-        for row in events:
-            place = self._own_place(state.words[row], state.sizes[row], int(ends[row]), asks[row])
-            if place is not None:
-                ends[row] = place + self.view.own_event
-            elif self.view.own_event:
-                missing.append(row)
-        return missing if self.view.predicate is None else self._passing(asks, missing)
+    def _adds(self, asks: Sequence[Ask], is_event: Sequence[bool]) -> Sequence[bool]:
+        """The requests whose event is in their windows, also when it is not stored."""
+        if self.view.delay or not self.view.own_event:
+            return [False] * len(asks)
+        if self.view.predicate is None:
+            return is_event
+        adds = [False] * len(asks)
+        rows = [row for row, event in enumerate(is_event) if event]
+        for group in same_nulls(self._inputs, [asks[row].request for row in rows]):
+            members = [rows[place] for place in group]
+            given = {n: request_array(k, [asks[row].request[n] for row in members]) for n, k in self._inputs.items()}
+            passes = np.broadcast_to(np.asarray(self.view.predicate(**given)), len(members))
+            for row, passed in zip(members, passes.tolist(), strict=True):
+                adds[row] = bool(passed)
+        return adds
 
     def _own_place(self, words: np.ndarray, size: int, end: int, ask: Ask) -> int | None:
         """The place of the asking event among the events of its time."""
@@ -166,22 +194,10 @@ class ViewReader:
         found = np.flatnonzero(words[ids + first : ids + end] == value_word(ask.own_id))
         return first + int(found[0]) if len(found) else None
 
-    def _passing(self, asks: Sequence[Ask], rows: list[int]) -> list[int]:
-        """Those of the rows whose request the view's `where` keeps."""
-        assert self.view.predicate is not None
-        kept: list[int] = []
-        for group in same_nulls(self._inputs, [asks[row].request for row in rows]):
-            members = [rows[place] for place in group]
-            given = {n: request_array(k, [asks[row].request[n] for row in members]) for n, k in self._inputs.items()}
-            passes = np.broadcast_to(np.asarray(self.view.predicate(**given)), len(members))
-            kept += [row for row, passed in zip(members, passes.tolist(), strict=True) if passed]
-        return sorted(kept)
-
-    def _reduce(
-        self, slices: _Slices, starts: np.ndarray, asks: Sequence[Ask], at: np.ndarray, blobs: Sequence[Sequence[bytes | None]]
-    ) -> np.ndarray:
-        """float64 [n * windows, aggregates]: each window from its start in the slices to the end of its row."""
-        ends = slices.stops.repeat(len(self.view.over))
+    def _reduce(self, slices: _Slices, asks: Sequence[Ask], at: np.ndarray, reports: Sequence[bytes | None]) -> np.ndarray:
+        """float64 [n * windows, aggregates]: each window from its start in the slices to the end of its row. `reports`
+        are the report entries of the added events."""
+        starts, ends = np.array(slices.starts), np.array(slices.stops).repeat(len(self.view.over))
         keep: np.ndarray | None = None
         if self.layout.keeps_filtered:
             keep = slices.word(self._words["passes"], [1] * len(slices.added))[:-1].astype(bool)
@@ -196,24 +212,23 @@ class ViewReader:
             if aggregate.column is not None:
                 found, count = reduce_column(aggregate.kind, dense[aggregate.column], starts, ends)
             elif aggregate.kind == "share":
-                known = self._known(slices, keep, at, [blobs[row][1:] for row in slices.added])
+                known = self._known(slices, keep, at, reports)
                 found = (known[ends] - known[starts]) / np.maximum(events, 1)
-            found, defined = fill_empty(aggregate, found, count)
+            if slices.fewest < self._enough[number]:
+                found, defined = fill_empty(aggregate, found, count)
+                if defined is not None:
+                    found = np.where(defined, found, np.nan)
             values[:, number] = found
-            if defined is not None:
-                values[~defined, number] = np.nan
         return values
 
-    def _known(
-        self, slices: _Slices, keep: np.ndarray | None, at: np.ndarray, own: Sequence[Sequence[bytes | None]]
-    ) -> np.ndarray:
-        """int64 [events + 1]: how many events before each have been reported by the asking time of their row. `own`: the
-        report entry of each added event."""
-        times = slices.word(self._words["reported"], [reported_time(found[0]) for found in own])
-        known = times[:-1] <= at.repeat(slices.lengths)
+    def _known(self, slices: _Slices, keep: np.ndarray | None, at: np.ndarray, reports: Sequence[bytes | None]) -> np.ndarray:
+        """int64 [events + 1]: how many events before each have been reported by the asking time of their row."""
+        times = slices.word(self._words["reported"], [reported_time(blob) for blob in reports])[:-1]
+        stops = slices.stops
+        known = times <= at.repeat([stop - start for start, stop in zip([0, *stops], stops, strict=False)])
         known = known if keep is None else known[keep]
         before = np.zeros(len(known) + 1, np.int64)
-        np.cumsum(known, out=before[1:])
+        np.add.accumulate(known, dtype=np.int64, out=before[1:])
         return before
 
     def _dense(

@@ -43,14 +43,22 @@ class Delivered:
             self.acknowledged[stream].update(event["order_id"] for event in events)
 
 
-def deliver(line: Line, seed: int, batches: queue.SimpleQueue[list[Event]], delivered: Delivered) -> None:
-    """One client: it sends batch after batch; an unanswered one is sent again, now and then it is given up."""
+def deliver(
+    line: Line, seed: int, batches: queue.SimpleQueue[list[Event]], delivered: Delivered, killed: threading.Event
+) -> None:
+    """One client: it sends batch after batch; an unanswered one is sent again, now and then it is given up. When there are
+    no more, it sends old ones again until all is killed."""
     draw = random.Random(seed)
+    own: list[list[Event]] = []
     while True:
         try:
             batch = batches.get_nowait()
         except queue.Empty:
-            return
+            if killed.is_set() or not own:
+                return
+            batch = draw.choice(own)
+        else:
+            own.append(batch)
         delivered.note_sent("order", batch)
         while True:
             try:
@@ -105,14 +113,18 @@ def run(line: Line, seed: int, kills: int, folder: Path) -> Delivered:
     about = complaints(seed, everything, day(DAYS))
     before = KILLS["ingestion"]
     parts = kills // 2
+    killed = threading.Event()
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients: list[Future[None]] = []
-        for number in range(kills - kills // 2):
-            share = len(everything) * (number + line.random.random()) / (kills - kills // 2)
-            clients = clients or [pool.submit(deliver, line, seed + n, batches, delivered) for n in range(CLIENTS)]
-            until(lambda share=share: len(delivered.acknowledged["order"]) >= share or batches.empty(), "events enter")
-            line.pause(0.02)
-            line.kill("ingestion", "serve" if number % 3 == 1 else "parent")
+        try:
+            for number in range(kills - kills // 2):
+                share = len(everything) * (number + line.random.random()) / (kills - kills // 2)
+                clients = clients or [pool.submit(deliver, line, seed + n, batches, delivered, killed) for n in range(CLIENTS)]
+                until(lambda share=share: len(delivered.acknowledged["order"]) >= share or batches.empty(), "events enter")
+                line.pause(0.02)
+                line.kill("ingestion", "serve" if number % 3 == 1 else "parent")
+        finally:
+            killed.set()
         for number in range(parts):
             ingest(line, folder / f"part-{number}.ndjson", about[number::parts], delivered, killed=number < kills // 2)
         while KILLS["ingestion"] - before < kills:  # (a command ended before its kill)

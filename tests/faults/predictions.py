@@ -50,14 +50,17 @@ def predict(line: Line, request: Event) -> dict[str, Any]:
     return dict(answer)
 
 
-def client(line: Line, seed: int, requests: queue.SimpleQueue[Event], answered: Answered) -> None:
-    """Ask request after request; what is not answered is asked again, now and then given up; some are asked twice."""
+def client(line: Line, seed: int, requests: queue.SimpleQueue[Event], answered: Answered, killed: threading.Event) -> None:
+    """Ask request after request; what is not answered is asked again, now and then given up; some are asked twice. When
+    there are no more, ask old ones again until all is killed."""
     draw = random.Random(seed)
     while True:
         try:
             request = requests.get_nowait()
         except queue.Empty:
-            return
+            if killed.is_set():
+                return
+            request = answered.requests[draw.choice(list(answered.answers))]
         answered.requests[request["order_id"]] = request
         while True:
             try:
@@ -77,18 +80,22 @@ def run(line: Line, seed: int, kills: int, asked: list[Event]) -> Answered:
     them before they are asked about."""
     answered = Answered()
     requests: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    killed = threading.Event()
     send_orders(line, asked[::4])
     for request in asked:
         requests.put(request)
     with ThreadPoolExecutor(CLIENTS) as pool:
-        clients = [pool.submit(client, line, seed + number, requests, answered) for number in range(CLIENTS)]
-        for number in range(kills):
-            share = len(asked) * (number + line.random.random()) / (kills + 1)
-            until(lambda share=share: len(answered.answers) >= share or requests.empty(), "requests are answered")
-            send_orders(line, asked[number + 1 :: 4 * kills])  # so that a kill meets them being applied
-            line.pause(0.02)
-            line.kill("serving", "serve" if number % 2 else "parent")
-            line.wait_until_up()
+        clients = [pool.submit(client, line, seed + number, requests, answered, killed) for number in range(CLIENTS)]
+        try:
+            for number in range(kills):
+                share = len(asked) * (number + line.random.random()) / (kills + 1)
+                until(lambda share=share: len(answered.answers) >= share or requests.empty(), "requests are answered")
+                send_orders(line, asked[number + 1 :: 4 * kills])  # so that a kill meets them being applied
+                line.pause(0.02)
+                line.kill("serving", "serve" if number % 2 else "parent")
+                line.wait_until_up()
+        finally:
+            killed.set()
         for one in clients:
             one.result()
     for number in line.random.sample(sorted(answered.answers), 40):

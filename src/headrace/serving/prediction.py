@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from headrace.features.types import FeatureRow
+from headrace.features.online import FeaturesFailed
+from headrace.features.types import Ask, FeatureRow
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import Conflict, EngineUnreachable, HeadraceError, NotReady
 from headrace.kernel.ids import key_text
@@ -30,7 +31,7 @@ class PredictionFailed(HeadraceError):
 class Features(Protocol):
     """`features.online.FeatureReader`."""
 
-    def read(self, request: Mapping[str, Any], at: int, own_id: Any | None) -> FeatureRow: ...
+    def read_many(self, asks: Sequence[Ask]) -> Sequence[FeatureRow | HeadraceError]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class _Item:
     row: np.ndarray | None = None
     positions: dict[str, dict[str, int]] = field(default_factory=dict)
     error: str | None = None
+    refused: bool = False
     machine_at: int = 0
     entries: list[Entry] = field(default_factory=list)
 
@@ -79,8 +81,8 @@ class Predictor:
     def ask(self, asked: Asked, started: float, row: np.ndarray | None = None) -> asyncio.Future[PredictionRecord]:
         """The future record of the answer, logged before it is set. `row` are given features, read none.
 
-        Raises Conflict for the same key with other content, NotReady without a champion, InvalidInput when the feature
-        state no longer reaches back to the asking time. The future raises PredictionFailed.
+        Raises Conflict for the same key with other content, NotReady without a champion. The future raises InvalidInput
+        when the feature state no longer reaches back to the asking time, PredictionFailed.
         """
         live = self.live
         if live is None:
@@ -101,9 +103,6 @@ class Predictor:
                 known.set_result(logged)
                 return known
         item = _Item(asked, live, started, loop.create_future(), row)
-        if row is None:
-            self._read_features(item)
-        item.machine_at = MACHINE.now()
         if not self._items:
             loop.call_soon(self._flush)
         self._items.append(item)
@@ -111,27 +110,40 @@ class Predictor:
             self._waiting[asked.id] = item
         return item.answer
 
-    def _read_features(self, item: _Item) -> None:
-        asked = item.asked
+    def _read_features(self, items: list[_Item]) -> None:
+        """Read them for the whole tick. What a client must mend is told at once; a failure of the system file's functions
+        is logged and answered like that of a model."""
+        reading = [item for item in items if item.row is None]
+        found: Sequence[FeatureRow | HeadraceError] = ()
         try:
-            found = self._features.read(asked.row, asked.at, asked.own_id)
-        except HeadraceError:
-            raise
-        except Exception as error:  # noqa: BLE001 - feature functions are the user's; the failure is logged and answered
-            item.error = f"features: {type(error).__name__}: {error}"[:500]
-            return
-        item.row, item.positions = found.values, found.positions
+            if reading:
+                found = self._features.read_many([Ask(item.asked.row, item.asked.at, item.asked.own_id) for item in reading])
+        except HeadraceError as error:
+            found = [error] * len(reading)
+        for item, row in zip(reading, found, strict=True):
+            if isinstance(row, FeatureRow):
+                item.row, item.positions = row.values, row.positions
+            elif isinstance(row, FeaturesFailed):
+                item.error = row.message
+            else:
+                item.refused = True
+                _fail(item, row)
+        machine_at = MACHINE.now()
+        for item in items:
+            item.machine_at = machine_at
 
     def _flush(self) -> None:
-        """Score, log and answer everything that was asked in this tick."""
+        """Read, score, log and answer everything that was asked in this tick."""
         items, self._items, self._waiting = self._items, [], {}
         try:
+            self._read_features(items)
+            items = [item for item in items if not item.refused]
             self._score(items)
             self._journal.write([entry for item in items for entry in item.entries])
         except Exception as error:  # noqa: BLE001 - nothing was acknowledged: every waiting client is told
             LOG.error("predictions were not logged", service=self.service, error=repr(error), requests=len(items))
             for item in items:
-                item.answer.set_exception(EngineUnreachable("the prediction could not be logged", hint="try again"))
+                _fail(item, EngineUnreachable("the prediction could not be logged", hint="try again"))
             return
         for item in items:
             record, row = item.entries[-1]
@@ -180,6 +192,11 @@ def _record(item: _Item, version: LoadedVersion, role: str, score: float | None,
         [] if item.row is None else item.row.tolist(), item.positions, score, error,
         round((MACHINE.monotonic() - item.started) * 1e6), table.rollout, table.generation,
     )  # fmt: skip
+
+
+def _fail(item: _Item, error: HeadraceError) -> None:
+    if not item.answer.done():  # the client's task was cancelled
+        item.answer.set_exception(error)
 
 
 def _failed(record: PredictionRecord) -> PredictionFailed:

@@ -51,7 +51,7 @@ def test_a_backup_restored_elsewhere_has_the_same_state_and_ledger_root(tmp_path
     for topic in TOPICS:
         ctx.events.append(topic, 0, [f"{n}".encode() for n in range(1000)])
     ctx.events.commit("group", TOPICS[1], 0, 700)
-    Sequencer(ctx, digest_every=0.0).step()
+    Sequencer(ctx, digest_after=0.0).step()
     before = verify(ctx)
     made = backup(ctx, tmp_path / "backup")
     assert (made.leaves, made.root) == (before.leaves, before.root) == (301, before.root)
@@ -76,7 +76,7 @@ def test_backups_of_an_installation_that_is_being_written_are_consistent(tmp_pat
     stop = threading.Event()
 
     def write() -> None:
-        sequencer, number = Sequencer(ctx, digest_every=0.0), 0
+        sequencer, number = Sequencer(ctx, digest_after=0.0), 0
         while not stop.is_set():
             act(ctx, number)
             for topic in TOPICS:

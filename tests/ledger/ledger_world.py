@@ -68,7 +68,7 @@ def leaves_of(ctx: Context) -> list[tuple[int, str]]:
 def main() -> None:
     """Step for ever; the test kills this process."""
     ctx = open_world(Path(sys.argv[1]))
-    sequencer = Sequencer(ctx, digest_every=0.0)
+    sequencer = Sequencer(ctx, digest_after=0.0)
     print("ready", flush=True)
     while True:
         sequencer.step()

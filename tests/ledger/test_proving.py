@@ -85,7 +85,7 @@ def test_unknown_ids_are_not_found(ctx, tmp_path):
 def test_published_waits_for_the_leader_and_leads_where_nobody_does(ctx, tmp_path):
     act(ctx, 2)
     assert published(ctx).split("\n")[1] == "2"
-    leader = Sequencer(open_world(tmp_path), digest_every=0.0)
+    leader = Sequencer(open_world(tmp_path), digest_after=0.0)
     act(ctx, 1)
     assert leader.step() == 1
     assert published(ctx).split("\n")[1] == "3"

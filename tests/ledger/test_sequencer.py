@@ -6,11 +6,13 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_world import PREDICTIONS, act, leaves_of, open_world, predict
 
@@ -18,6 +20,7 @@ from headrace.kernel.errors import CheckFailed
 from headrace.ledger.checkpoint import Verifier, load_key, parse_note
 from headrace.ledger.entries import id_of
 from headrace.ledger.merkle import CompactRange, HashedLeaves, leaf_hash
+from headrace.ledger.proving import published
 from headrace.ledger.sequencer import Sequencer
 from headrace.ledger.tiles import TileFolder, decode_bundle, encode_bundle, tile_path, tiles_of
 
@@ -103,12 +106,12 @@ def test_predictions_are_digested_in_contiguous_batches_of_every_system(ctx, tmp
     predict(ctx, 5)
     ctx.events.append("churn/predictions/churn", 0, [b"a", b"b"])
     ctx.events.append("churn/streams/order", 0, [b"no prediction"])
-    sequencer = Sequencer(ctx, digest_every=0.0)
+    sequencer = Sequencer(ctx, digest_after=0.0)
     assert sequencer.step() == 2
     predict(ctx, 4, first=5)
     assert sequencer.step() == 1
     sequencer.close()
-    again = Sequencer(ctx, digest_every=0.0)
+    again = Sequencer(ctx, digest_after=0.0)
     payloads = [msgspec.json.decode(e) for e in all_entries(ctx)]
     assert [(p["system"], p["payload"]["topic"], p["payload"]["from"], p["payload"]["to"]) for p in payloads] == [
         ("churn", "churn/predictions/churn", 0, 2),
@@ -119,6 +122,54 @@ def test_predictions_are_digested_in_contiguous_batches_of_every_system(ctx, tmp
     assert payloads[2]["payload"]["digest"] == HashedLeaves([leaf_hash(v) for v in values]).root().hex()
     assert again.step() == 0
     assert check_ledger(ctx) == 3
+
+
+@given(st.lists(st.integers(1, 6000), min_size=1, max_size=3), st.integers(0, 9000))
+@settings(max_examples=3, deadline=None)
+def test_the_same_predictions_make_the_same_leaves_whenever_the_sequencer_comes_by(parts, rest):
+    """Batches end at multiples of 4096; what is left enters when a checkpoint asks for it."""
+    with TemporaryDirectory() as folder:
+        ctx = open_world(Path(folder))
+        sequencer = Sequencer(ctx)
+        done = 0
+        for part in [*parts, rest]:
+            predict(ctx, part, first=done)
+            done += part
+            sequencer.step()
+        ends = [*range(4096, done, 4096), done]
+        sequencer.step()
+        assert len(leaves_of(ctx)) == done // 4096
+        published(ctx)
+        assert check_ledger(ctx) == len(ends)
+        payloads = [msgspec.json.decode(e)["payload"] for e in all_entries(ctx)]
+        assert [(p["from"], p["to"]) for p in payloads] == list(zip([0, *ends], ends, strict=False))
+
+
+def test_predictions_wait_for_their_batch_only_so_long(ctx):
+    sequencer = Sequencer(ctx, digest_after=0.3)
+    predict(ctx, 5)
+    assert sequencer.step() == 0
+    time.sleep(0.4)
+    assert sequencer.step() == 1
+    predict(ctx, 4, first=5)
+    assert sequencer.step() == 0, "the next ones wait anew"
+    time.sleep(0.4)
+    assert sequencer.step() == 1
+    assert check_ledger(ctx) == 2
+
+
+def test_a_checkpoint_covers_what_waits_beside_a_leader(ctx, tmp_path):
+    leader = Sequencer(open_world(tmp_path))
+    predict(ctx, 5)
+    assert leader.step() == 0
+    with ThreadPoolExecutor(1) as pool:
+        note = pool.submit(published, ctx)
+        while not note.done():
+            leader.step()
+    assert parse_note(note.result())[0].size == 1
+    predict(ctx, 5000, first=5)
+    assert leader.step() == 1, "the batch that a checkpoint began early still ends at its multiple"
+    assert check_ledger(ctx) == 2
 
 
 def test_only_one_sequencer_leads(ctx, tmp_path):
@@ -222,7 +273,7 @@ def expire_lease(ctx) -> None:
 def test_sigkill_at_random_moments_loses_and_doubles_nothing(ctx, tmp_path, rounds):
     done = kill_and_restart(tmp_path, ctx, rounds, seed=rounds)
     assert check_ledger(ctx) > 0
-    Sequencer(ctx, digest_every=0.0).step()
+    Sequencer(ctx, digest_after=0.0).step()
     leaves = leaves_of(ctx)
     assert check_ledger(ctx) == len(leaves)
     assert [leaf for leaf, _ in leaves] == list(range(len(leaves)))

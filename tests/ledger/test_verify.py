@@ -27,7 +27,7 @@ def original(tmp_path_factory):
     """A ledger of 300 operations and three batches of predictions, closed."""
     folder = tmp_path_factory.mktemp("ledger")
     ctx = open_world(folder)
-    sequencer = Sequencer(ctx, digest_every=0.0)
+    sequencer = Sequencer(ctx, digest_after=0.0)
     for part in range(3):
         act(ctx, 100, first=part * 100)
         predict(ctx, 20, first=part * 20)

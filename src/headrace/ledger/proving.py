@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import EngineUnreachable, NotFound
+from headrace.ledger.batches import digest, prediction_topics, records
 from headrace.ledger.checkpoint import parse_note
 from headrace.ledger.entries import batch_tree
 from headrace.ledger.log import CHECKPOINT, audit_folder
@@ -52,15 +53,16 @@ def published(ctx: Context) -> str:
     Steps the log itself when nobody else leads; else it waits for the leader. EngineUnreachable when that takes longer
     than a dead leader's lease.
     """
+    for topic, end in prediction_topics(ctx).items():
+        digest(ctx, topic, end)
     with ctx.catalog.reading() as connection:
         last = connection.scalar(select(func.max(OUTBOX.c.sequence))) or 0
-    ends = {t: ctx.events.end(t, 0) for t in ctx.events.topics() if t.split("/")[1:2] == ["predictions"]}
-    sequencer = Sequencer(ctx, digest_every=0.0)
+    sequencer = Sequencer(ctx)
     until = MACHINE.monotonic() + LEASE_SECONDS + 2
     try:
         while True:
             sequencer.step()
-            if _is_published(ctx, last, ends):
+            if _is_published(ctx, last):
                 return (audit_folder(ctx.settings) / CHECKPOINT).read_text()
             if MACHINE.monotonic() > until:
                 raise EngineUnreachable("the ledger does not grow", hint="see the log of the running headrace")
@@ -69,8 +71,8 @@ def published(ctx: Context) -> str:
         sequencer.close()
 
 
-def _is_published(ctx: Context, last: int, ends: dict[str, int]) -> bool:
-    """Whether outbox rows up to `last` and records up to `ends` are under the published checkpoint."""
+def _is_published(ctx: Context, last: int) -> bool:
+    """Whether the outbox rows up to `last` are under the published checkpoint."""
     with ctx.catalog.reading() as connection:
         size = connection.scalar(select(LEDGER.c.size).where(LEDGER.c.note != ""))
         if size is None:
@@ -78,9 +80,7 @@ def _is_published(ctx: Context, last: int, ends: dict[str, int]) -> bool:
         for waiting in (OUTBOX.c.leaf.is_(None), OUTBOX.c.leaf >= size):
             if connection.execute(select(OUTBOX.c.id).where(waiting, OUTBOX.c.sequence <= last).limit(1)).first():
                 return False
-        batches = connection.execute(select(BATCHES.c.topic, func.max(BATCHES.c.next)).group_by(BATCHES.c.topic))
-        covered = {topic: int(following) for topic, following in batches}
-    return all(covered.get(topic, 0) >= end for topic, end in ends.items())
+    return True
 
 
 def prove_operation(ctx: Context, id: str) -> Proof:
@@ -104,13 +104,9 @@ def prove_record(ctx: Context, topic: str, offset: int) -> Proof:
         ).first()
     if batch is None:
         raise NotFound(f"no record {offset} of `{topic}` is in the ledger", hint="`headrace audit verify` says what is wrong")
-    values: list[bytes] = []
-    while len(values) < batch.next - batch.first:
-        rest = batch.next - batch.first - len(values)
-        read = ctx.events.read(topic, 0, batch.first + len(values), max_records=rest).values
-        if not read:
-            raise NotFound(f"records of `{topic}` are missing", hint="`headrace audit verify` says which")
-        values += read
+    values = records(ctx, topic, batch.first, batch.next)
+    if len(values) < batch.next - batch.first:
+        raise NotFound(f"records of `{topic}` are missing", hint="`headrace audit verify` says which")
     tree, index = batch_tree(values), offset - batch.first
     record = RecordProof(
         topic=topic,

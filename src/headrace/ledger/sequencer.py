@@ -1,6 +1,6 @@
 """The sequencer turns outbox rows into leaves of the Merkle log, in order and exactly once.
 
-1. New prediction-log records are digested: one outbox row a batch, in the transaction that notes which are covered.
+1. New prediction-log records are digested batch by batch (batches.py).
 2. Rows without a leaf get the next leaf indices; from here on a leaf's bytes are determined.
 3. Their entries and tiles are written: the same bytes however often a crash makes us write them.
 4. The checkpoint is signed and published in a transaction that checks that nobody has published in between.
@@ -19,31 +19,29 @@ from sqlalchemy import bindparam, func, select, update
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import CheckFailed
-from headrace.kernel.identity import SYSTEM
 from headrace.kernel.ids import new_id
-from headrace.ledger.entries import PREDICTIONS, batch_tree, entry_of
+from headrace.ledger.batches import digest, prediction_topics, whole
+from headrace.ledger.entries import entry_of
 from headrace.ledger.log import MerkleLog, ledger_row
-from headrace.ledger.outbox import record
-from headrace.ledger.tables import BATCHES, LEDGER, OUTBOX
+from headrace.ledger.tables import LEDGER, OUTBOX
 
 LEASE = "ledger/sequencer"
 LEASE_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 ROWS_A_STEP = 8192
-RECORDS_A_BATCH = 16_384
 
 
 class Sequencer:
-    """`digest_every` is the least number of seconds between two digests of predictions."""
+    """`digest_after` is how many seconds prediction records may wait for their batch to fill."""
 
-    def __init__(self, ctx: Context, *, digest_every: float = 1.0) -> None:
+    def __init__(self, ctx: Context, *, digest_after: float = 300.0) -> None:
         self._ctx = ctx
         self._holder = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-8:]}"
         self._leading_until = 0.0
         self._ask_at = 0.0
-        self._digest_every = digest_every
-        self._digest_at = 0.0
+        self._digest_after = digest_after
         self._covered: dict[str, int] = {}
+        self._waiting_since: dict[str, float] = {}
         self._log: MerkleLog | None = None
 
     def step(self) -> int:
@@ -51,17 +49,15 @@ class Sequencer:
 
         CheckFailed when the files do not continue what was published: a damaged or replaced ledger is never extended.
         """
-        digest = MACHINE.monotonic() >= self._digest_at
-        batches = self._new_predictions() if digest else {}
-        if not batches and self._log is not None and not self._pending():
+        due = self._due()
+        if not due and self._log is not None and not self._pending():
             return 0
         with self._leading() as log:
             if log is None:
                 return 0
-            if batches:
-                self._digest(batches)
-            if digest:
-                self._digest_at = MACHINE.monotonic() + self._digest_every
+            for topic, end in due.items():
+                self._covered[topic] = digest(self._ctx, topic, end)
+                self._waiting_since.pop(topic, None)
             self._assign(log.size)
             return self._publish(log)
 
@@ -93,35 +89,19 @@ class Sequencer:
         with self._ctx.catalog.reading() as connection:
             return connection.execute(select(OUTBOX.c.id).where(OUTBOX.c.leaf.is_(None)).limit(1)).first() is not None
 
-    def _new_predictions(self) -> dict[str, tuple[int, int]]:
-        """Topics of prediction logs with records that no leaf covers: (first, end)."""
-        events = self._ctx.events
-        found = {}
-        for topic in events.topics():
-            if topic.split("/")[1:2] == ["predictions"]:
-                covered, end = self._covered.get(topic, 0), events.end(topic, 0)
-                if end > covered:
-                    found[topic] = (covered, end)
-        return found
-
-    def _digest(self, batches: dict[str, tuple[int, int]]) -> None:
-        """Cover the new records of every topic, in batches; what is covered must not be lost to a power failure."""
-        for topic, (_, end) in sorted(batches.items()):
-            system = topic.partition("/")[0]
-            self._ctx.events.append(topic, 0, [], sync=True)
-            with self._ctx.catalog.reading() as connection:
-                first = connection.scalar(select(func.max(BATCHES.c.next)).where(BATCHES.c.topic == topic)) or 0
-            while first < end:
-                values = self._ctx.events.read(topic, 0, first, max_records=min(RECORDS_A_BATCH, end - first)).values
-                following = first + len(values)
-                payload = {"topic": topic, "from": first, "to": following, "digest": batch_tree(values).root().hex()}
-                with self._ctx.catalog.transaction() as connection:
-                    identifier = record(connection, system, PREDICTIONS, topic, payload, SYSTEM, self._ctx.clock.now())
-                    connection.execute(
-                        BATCHES.insert().values(system=system, topic=topic, first=first, next=following, outbox=identifier)
-                    )
-                first = following
-            self._covered[topic] = first
+    def _due(self) -> dict[str, int]:
+        """Prediction topics with records to digest now, and up to where: whole batches, all when they waited too long."""
+        now = MACHINE.monotonic()
+        due = {}
+        for topic, end in prediction_topics(self._ctx).items():
+            covered = self._covered.get(topic, 0)
+            if end == covered:
+                continue
+            since = self._waiting_since.setdefault(topic, now)
+            until = end if now - since >= self._digest_after else whole(end)
+            if until > covered:
+                due[topic] = until
+        return due
 
     def _assign(self, size: int) -> None:
         """Give the rows without a leaf the next indices."""

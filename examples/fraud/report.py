@@ -24,7 +24,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
     """Print the models beside the published table, the time of each step, then every figure of the report."""
     table = Table("model", *FIGURES, title="the test week", box=SIMPLE)
     for row in figures["models"]:
-        of_paper = RESULTS[row["model"]] if figures.get("published") else ()
+        of_paper = RESULTS.get(row["model"], ()) if figures.get("published") else ()
         cells = [f"{row[name]:.3f}" for name in FIGURES]
         if of_paper:
             cells = [f"{cell} ({paper:.3f})" for cell, paper in zip(cells, of_paper, strict=True)]

@@ -139,6 +139,7 @@ def test_the_same_predictions_make_the_same_leaves_whenever_the_sequencer_comes_
         ends = [*range(4096, done, 4096), done]
         sequencer.step()
         assert len(leaves_of(ctx)) == done // 4096
+        sequencer.close()
         published(ctx)
         assert check_ledger(ctx) == len(ends)
         payloads = [msgspec.json.decode(e)["payload"] for e in all_entries(ctx)]

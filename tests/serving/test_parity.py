@@ -91,7 +91,8 @@ def test_an_appended_event_that_is_not_applied_shows_as_staleness_not_as_a_diffe
     assert found.values_stale > 0 and found.max_staleness_s > 0.0
 
 
-def test_one_corrupted_online_value_is_the_one_that_is_reported(shop: Shop) -> None:
+@pytest.mark.parametrize("error", [1.0, 2.0**-40])
+def test_one_corrupted_online_value_is_the_one_that_is_reported(shop: Shop, error: float) -> None:
     layout = StateLayout(customer, shop.ctx.specs.get(StreamSpec, "order"), shop.ctx.namespace)
     key = layout.key(key_bytes(("ann",)))
     blob = shop.ctx.online.get(key)
@@ -104,7 +105,7 @@ def test_one_corrupted_online_value_is_the_one_that_is_reported(shop: Shop) -> N
         at = 1_769_554_800_000_000  # 2026-01-27T23:00:00Z
         place = int(times.searchsorted(at - 3 * 86_400_000_000))  # in the window of 7 days, not in that of 1 day
         amount = words[layout.words["value amount"] * size :][place : place + 1].view(np.float64)
-        amount += 1.0
+        amount += error
         shop.ctx.online.write({key: blob[: HEADER.size] + words.tobytes()})
         status, answer = client.predict(asked)
         assert status == 200
@@ -113,7 +114,7 @@ def test_one_corrupted_online_value_is_the_one_that_is_reported(shop: Shop) -> N
     assert mine == [(answer["prediction_id"], "customer_sum_7d")]
     wrong = found.differences[0]
     assert wrong.logged is not None and wrong.recomputed is not None
-    assert wrong.logged - wrong.recomputed == pytest.approx(1.0)
+    assert wrong.logged - wrong.recomputed == pytest.approx(error, rel=0.3)
 
 
 def test_features_sent_by_the_client_are_not_compared(shop: Shop) -> None:

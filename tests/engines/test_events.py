@@ -159,9 +159,34 @@ def test_damage_in_a_sealed_segment_is_found_on_reading(tmp_path: Path) -> None:
         log.append("t", 0, [value])
     log.close()
     path = _segments(tmp_path)[0]
+    path.chmod(0o600)
     path.write_bytes(path.read_bytes().replace(b"first", b"fIrst"))
     with pytest.raises(CheckFailed, match="checksum"):
         SegmentLog(tmp_path).read("t", 0, 0)
+
+
+def test_the_segment_that_another_process_has_begun_is_found_whatever_its_size(tmp_path: Path) -> None:
+    """Two handles of one folder stand for two processes; the second seals much earlier."""
+    large, small = SegmentLog(tmp_path), SegmentLog(tmp_path, segment_bytes=10)
+    large.create("t")
+    offsets = [log.append("t", 0, [b"%d" % n]) for n, log in enumerate((large, small, large, small, small, large))]
+    assert offsets == list(range(6))
+    assert large.end("t", 0) == small.end("t", 0) == 6
+    assert large.read("t", 0, 0).values == small.read("t", 0, 0).values == [b"%d" % n for n in range(6)]
+    assert [path.stat().st_mode & 0o200 for path in _segments(tmp_path)][:-1] == [0] * (len(_segments(tmp_path)) - 1)
+
+
+def test_a_sealed_segment_without_a_following_one_is_followed(tmp_path: Path) -> None:
+    """As after SIGKILL between sealing and creating."""
+    log = SegmentLog(tmp_path, segment_bytes=10)
+    for value in (b"first", b"second"):
+        log.append("t", 0, [value])
+    log.close()
+    _segments(tmp_path)[-1].chmod(0o400)
+    again, other = SegmentLog(tmp_path), SegmentLog(tmp_path)
+    assert [again.append("t", 0, [b"third"]), other.append("t", 0, [b"fourth"])] == [2, 3]
+    assert len(_segments(tmp_path)) == 3
+    assert SegmentLog(tmp_path).read("t", 0, 0).values == [b"first", b"second", b"third", b"fourth"]
 
 
 def test_a_lost_index_is_rebuilt(tmp_path: Path) -> None:

@@ -54,9 +54,10 @@ class Partition:
         return segment
 
     def _follow(self) -> bool:
-        """Open the segment after the last one if another process has started it."""
-        following = self._segments[-1].next
-        if following == self._segments[-1].base or not (self._folder / f"{following:020d}{SUFFIX}").exists():
+        """Open the segment after the last one, whose size was just asked, if another process has started it."""
+        last = self._segments[-1]
+        following = last.next
+        if not last.sealed or following == last.base or not (self._folder / f"{following:020d}{SUFFIX}").exists():
             return False
         self._segments.append(SegmentFile(self._folder, following))
         return True
@@ -82,7 +83,7 @@ class Partition:
             active = self._segments[-1]
             offset = active.next
             if payload is not None:
-                if active.position >= self._segment_bytes:
+                if active.sealed or active.position >= self._segment_bytes:
                     active.seal()
                     active = self._create(offset)
                     self._segments.append(active)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from bisect import bisect_right
 from pathlib import Path
 
@@ -23,7 +24,8 @@ class SegmentFile:
     """`position` and `next` are the end of the whole batches known so far: bytes and offset.
 
     A sparse index (one entry each 16 KiB) leads from an offset to a batch near it; that of a sealed segment is kept
-    beside it in `BASE.index`.
+    beside it in `BASE.index`. A sealed segment is read-only for its owner, which every process sees by the same `fstat`
+    that tells it the size: only then another segment can follow.
     """
 
     def __init__(self, folder: Path, base: int, *, create: bool = False) -> None:
@@ -35,11 +37,18 @@ class SegmentFile:
         self._offsets = [base]
         self._positions = [0]
         self._recent = (base, 0)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT if create else os.O_RDWR, 0o600)
+        self.sealed = False
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT if create else os.O_RDWR, 0o600)
+        except PermissionError:
+            self._fd = os.open(self.path, os.O_RDONLY)
 
     @property
     def size(self) -> int:
-        return os.fstat(self._fd).st_size
+        """Bytes of the file; `sealed` is as of this moment too."""
+        status = os.fstat(self._fd)
+        self.sealed = not status.st_mode & stat.S_IWUSR
+        return status.st_size
 
     def grow(self) -> None:
         """Take in the whole batches that others have appended; an unfinished one is left for later."""
@@ -123,6 +132,7 @@ class SegmentFile:
         with beside.open("wb") as file:
             np.save(file, np.concatenate([pairs, ends], axis=1))
         beside.rename(self.path.with_suffix(".index"))
+        os.fchmod(self._fd, stat.S_IRUSR)
 
     def load_index(self) -> bool:
         """Take `position`, `next` and the index from the file that `seal` wrote; False when there is none that fits."""

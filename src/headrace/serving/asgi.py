@@ -1,4 +1,7 @@
-"""The prediction app: raw ASGI; predictions and health are answered here, everything else by the work process."""
+"""The prediction app: predictions and health are answered here, everything else by the work process.
+
+A prediction comes by `begin` (`protocol.py`) or, as everything else, by ASGI.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,20 @@ from headrace.kernel.errors import HeadraceError, NotFound
 from headrace.kernel.identity import Permission, Principal, authorize
 from headrace.kernel.log import LOG
 from headrace.serving.counters import Counters
-from headrace.serving.doors import InputDoor, ServiceDoor, key_of
-from headrace.serving.http import Aborted, Receive, Scope, Send, WrongMethod, encode, read_body, reply, reply_error
+from headrace.serving.doors import Door, InputDoor, ServiceDoor, key_of
+from headrace.serving.http import (
+    Aborted,
+    Answer,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    WrongMethod,
+    answer_to,
+    encode,
+    read_body,
+    reply,
+)
 from headrace.serving.journal import Journal
 from headrace.serving.loading import LoadedVersion, Reference, known_reference, load_version
 from headrace.serving.prediction import Predictor
@@ -28,11 +43,9 @@ from headrace.serving.watching import Loader, RouteWatch
 
 SETTLE_SECONDS = 1.0
 
-Headers = Mapping[bytes, bytes]
-Authenticate = Callable[[Headers], Principal]
+Authenticate = Callable[[Mapping[bytes, bytes]], Principal]
 """Who sends these headers (lower-case names); raises Unauthenticated or Denied. Called for every prediction: the one
 who gives it caches."""
-Door = Callable[[bytes, str | None], Awaitable[bytes]]
 
 
 class PredictionApp:
@@ -59,6 +72,7 @@ class PredictionApp:
         self._references: dict[tuple[str, int], Reference | None] = {}
         for spec in services:
             self._add(ctx, spec)
+        self._direct = {path.encode(): door for path, door in self._doors.items()}
         self._watch = RouteWatch(ctx, self._services, self._predictors, partial(self._load, load), worker)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -85,8 +99,39 @@ class PredictionApp:
         self._journals.append(journal)
         self._predictors[spec.name] = predictor
         self._doors[f"/services/{spec.name}/predict"] = door.predict
-        self._doors[f"/services/{spec.name}/predict/batch"] = door.predict_batch
+        self._doors[f"/services/{spec.name}/predict/batch"] = door.batch
         self._doors.setdefault("/predict", InputDoor(reader, predictor, features.columns, ctx.clock).predict)
+
+    def is_direct(self, url: bytes) -> bool:
+        return url in self._direct
+
+    def begin(self, url: bytes, headers: Headers, body: bytes, answered: Callable[[Answer], None]) -> None:
+        """Answer a POST to a prediction route; the body is whole and small."""
+        door = self._direct[url]
+        try:
+            answer = self._begin(door, dict(headers), body)
+        except Exception as error:  # noqa: BLE001 - every request is answered
+            answered(self._failed(url.decode(), error))
+            return
+        answer.add_done_callback(lambda done: answered(self._answer(url, door, done)))
+
+    def _begin(self, door: Door, headers: Mapping[bytes, bytes], body: bytes) -> asyncio.Future[Any]:
+        authorize(self._authenticate(headers), Permission.PREDICT)
+        return door.begin(body, key_of(headers))
+
+    def _answer(self, url: bytes, door: Door, done: asyncio.Future[Any]) -> Answer:
+        try:
+            return 200, door.render(done.result()), []
+        except Exception as error:  # noqa: BLE001 - every request is answered
+            return self._failed(url.decode(), error)
+
+    def _failed(self, path: str, error: Exception) -> Answer:
+        if not isinstance(error, HeadraceError):
+            LOG.error("request failed", path=path, error=repr(error))
+            return answer_to(HeadraceError("the server failed on this request", hint="its log says why"))
+        if error.status >= 500:
+            LOG.error("request failed", path=path, code=error.code, error=error.message)
+        return answer_to(error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -98,13 +143,12 @@ class PredictionApp:
             if door is not None and scope["method"] == "POST":
                 headers = dict(scope["headers"])
                 authorize(self._authenticate(headers), Permission.PREDICT)
-                await reply(send, 200, await door(await read_body(receive, headers), key_of(headers)))
+                body = await read_body(receive, headers)
+                await reply(send, 200, door.render(await door.begin(body, key_of(headers))))
             else:
                 await self._other(path, scope, receive, send)
         except HeadraceError as error:
-            if error.status >= 500:
-                LOG.error("request failed", path=path, code=error.code, error=error.message)
-            await reply_error(send, error)
+            await reply(send, *self._failed(path, error))
         except Aborted:
             return
 

@@ -1,11 +1,11 @@
-"""What the prediction routes do: bytes of a request in, bytes of the answer out."""
+"""What the prediction routes do: bytes of a request in, the future of what is answered, bytes of the answer out."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -47,19 +47,28 @@ def answer_of(record: PredictionRecord) -> Answer:
     return Answer(record.score, record.id, record.service, record.version, record.sticky)
 
 
+class Door(NamedTuple):
+    """A route. `begin` takes the body and the Idempotency-Key header, if any; it, or its future, raises HeadraceError.
+    `render` makes the answer's body of the future's result."""
+
+    begin: Callable[[bytes, str | None], asyncio.Future[Any]]
+    render: Callable[[Any], bytes]
+
+
 class ServiceDoor:
-    """`/services/{service}/predict` and `/predict/batch`. `key` is the Idempotency-Key header, if any."""
+    """`/services/{service}/predict` and `/predict/batch`."""
 
     def __init__(self, reader: RequestReader, predictor: Predictor) -> None:
         self._reader = reader
         self._predictor = predictor
+        self.predict = Door(self._begin, lambda record: encode(answer_of(record)))
+        self.batch = Door(self._begin_batch, lambda records: encode({"predictions": [answer_of(r) for r in records]}))
 
-    async def predict(self, body: bytes, key: str | None) -> bytes:
+    def _begin(self, body: bytes, key: str | None) -> asyncio.Future[PredictionRecord]:
         started = MACHINE.monotonic()
-        record = await self._predictor.ask(self._reader.read(body, key), started)
-        return encode(Answer(record.score, record.id, record.service, record.version, record.sticky))
+        return self._predictor.ask(self._reader.read(body, key), started)
 
-    async def predict_batch(self, body: bytes, key: str | None) -> bytes:
+    def _begin_batch(self, body: bytes, key: str | None) -> asyncio.Future[list[PredictionRecord]]:
         """All rows are checked before the first is predicted. Row i of a request with a key has the key `KEY/i`."""
         started = MACHINE.monotonic()
         documents = _decoded(_rows, body, '{"rows":[...]}').rows
@@ -70,8 +79,7 @@ class ServiceDoor:
             except InvalidInput as error:
                 raise InvalidInput(f"row {number}: {error.message}", hint=error.hint,
                                    field=f"rows[{number}].{error.field or ''}".rstrip(".")) from None  # fmt: skip
-        records = await _all(self._predictor, [(one, started, None) for one in asked])
-        return encode({"predictions": [answer_of(record) for record in records]})
+        return _all(self._predictor, [(one, started, None) for one in asked])
 
 
 class InputDoor:
@@ -83,8 +91,9 @@ class InputDoor:
         self._predictor = predictor
         self._columns = columns
         self._clock = clock
+        self.predict = Door(self._begin, lambda records: encode({"result": [record.score for record in records]}))
 
-    async def predict(self, body: bytes, key: str | None) -> bytes:
+    def _begin(self, body: bytes, key: str | None) -> asyncio.Future[list[PredictionRecord]]:
         """`{"input": row or rows}` -> `{"result": [one score a row]}`; null is a missing value."""
         started = MACHINE.monotonic()
         given = _decoded(_input, body, '{"input": [...]}').input
@@ -97,8 +106,7 @@ class InputDoor:
             digest = blake2b(row.tobytes(), digest_size=16).hexdigest()
             asked = Asked(identifier, own_key, digest, self._clock.now(), identifier, False, None, {})
             asks.append((asked, started, row))
-        records = await _all(self._predictor, asks)
-        return encode({"result": [record.score for record in records]})
+        return _all(self._predictor, asks)
 
     def _row(self, number: int, row: Any) -> np.ndarray:
         expected = f"{len(self._columns)} numbers: {', '.join(self._columns)}"
@@ -110,11 +118,19 @@ class InputDoor:
         return np.array(row, dtype=np.float64)
 
 
-async def _all(predictor: Predictor, asks: Sequence[tuple[Asked, float, np.ndarray | None]]) -> list[PredictionRecord]:
+Asks = Sequence[tuple[Asked, float, np.ndarray | None]]
+
+
+def _all(predictor: Predictor, asks: Asks) -> asyncio.Future[list[PredictionRecord]]:
+    if len(asks) <= AT_ONCE:
+        return asyncio.gather(*[predictor.ask(*ask) for ask in asks])
+    return asyncio.ensure_future(_in_parts(predictor, asks))
+
+
+async def _in_parts(predictor: Predictor, asks: Asks) -> list[PredictionRecord]:
     records: list[PredictionRecord] = []
     for start in range(0, len(asks), AT_ONCE):
-        futures = [predictor.ask(*ask) for ask in asks[start : start + AT_ONCE]]
-        records += await asyncio.gather(*futures)
+        records += await asyncio.gather(*[predictor.ask(*ask) for ask in asks[start : start + AT_ONCE]])
     return records
 
 

@@ -9,6 +9,9 @@ import msgspec
 
 from headrace.kernel.errors import HeadraceError, TooLarge, UsageError
 
+Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, bytes, Headers]
+"""Status, JSON body, and headers besides those of its type and length."""
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -67,16 +70,16 @@ def _too_large(size: int) -> TooLarge:
     return TooLarge(f"the body has {size} bytes; allowed: {BODY_LIMIT}", hint="send fewer rows in one request")
 
 
-async def reply(send: Send, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:
+async def reply(send: Send, status: int, body: bytes, extra: Headers | None = None) -> None:
     """Send a JSON answer."""
-    headers = [_JSON, (b"content-length", b"%d" % len(body)), *extra]
+    headers = [_JSON, (b"content-length", b"%d" % len(body)), *(extra or ())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def reply_error(send: Send, error: HeadraceError) -> None:
-    """Send the error's body with its status."""
-    extra: list[tuple[bytes, bytes]] = []
+def answer_to(error: HeadraceError) -> Answer:
+    """Its body with its status."""
+    extra: Headers = []
     if isinstance(error, WrongMethod):
         extra.append((b"allow", b"POST"))
     elif error.retryable:
@@ -85,4 +88,4 @@ async def reply_error(send: Send, error: HeadraceError) -> None:
         extra.append((b"www-authenticate", b"Bearer"))
     elif error.status == 413:
         extra.append((b"connection", b"close"))
-    await reply(send, error.status, encode(error.body()), *extra)
+    return error.status, encode(error.body()), extra

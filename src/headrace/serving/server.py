@@ -1,4 +1,4 @@
-"""uvicorn as the serve process runs it: uvloop, httptools, one worker, a listening socket opened before."""
+"""uvicorn as the serve process runs it: one worker, uvloop, a short way for predictions, a socket opened before."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from headrace.serving.asgi import PredictionApp
+from headrace.serving.protocol import PredictionProtocol
 
 DRAIN_SECONDS = 10
 """The longest wait for requests in flight."""
@@ -42,7 +43,7 @@ async def serve(
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=PredictionProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -20,6 +20,7 @@ class Plan:
 
     first: datetime
     end: datetime
+    longest: int = LONGEST_REPLAY
 
     @property
     def train_from(self) -> datetime:
@@ -48,12 +49,12 @@ class Plan:
     @property
     def days(self) -> int:
         """The longest replay that the data allow."""
-        return min((self.end - self.start) // DAY, LONGEST_REPLAY)
+        return min((self.end - self.start) // DAY, self.longest)
 
 
-def plan(first: datetime, last: datetime) -> Plan:
+def plan(first: datetime, last: datetime, *, longest: int = LONGEST_REPLAY) -> Plan:
     """The plan for payments from `first` to `last`. ValueError when they do not reach far enough."""
-    found = Plan(_midnight(first), _midnight(last) + DAY)
+    found = Plan(_midnight(first), _midnight(last) + DAY, longest)
     needed = found.start + 30 * DAY
     if found.end < needed:
         raise ValueError(f"the story needs payments of {(needed - found.first).days} days, these end at {last:%Y-%m-%d}")

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from door import Door
 from generator import generate
 from memory import PeakMemory
 from payments import read, reports, shifted
-from plan import plan
+from plan import LONGEST_REPLAY, plan
 from replay import Replay
 from report import report as chosen
 from report import show
@@ -39,8 +40,10 @@ def main(
     data: Path | None = None,
     shift: bool = True,
     system: Path = SYSTEM,
+    days: int = LONGEST_REPLAY,
 ) -> dict[str, Any]:
-    """Tell the story and return its figures. Without `shift` the customers' spending stays as it is.
+    """Tell the story and return its figures. Without `shift` the customers' spending stays as it is; at most `days` are
+    replayed.
 
     `data` must be empty or absent; without it a temporary folder is used, and removed at the end.
     """
@@ -50,6 +53,7 @@ def main(
     try:
         with PeakMemory() as memory, display() as progress, Door(system, data or scratch / "data") as door:
             stage = _stage(door, payments, transactions, seed, shift, scratch, progress)
+            stage.plan = replace(stage.plan, longest=days)
             figures = stage.figures
             learning.events_in(stage)
             learning.features(stage)

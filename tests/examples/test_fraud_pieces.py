@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import polars as pl
 import pytest
+from fraud_modules import fraud
 
-FOLDER = Path(__file__).parents[2] / "examples" / "fraud"
 DAY = timedelta(days=1)
-
-
-def fraud(name: str) -> ModuleType:
-    """A module of the example, imported as the story imports it; other examples have modules of the same names."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        return import_module(name)
-    finally:
-        sys.path.remove(str(FOLDER))
-        for other in [n for n, m in sys.modules.items() if str(FOLDER) in str(getattr(m, "__file__", ""))]:
-            del sys.modules[other]
 
 
 @pytest.fixture(scope="module")

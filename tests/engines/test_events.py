@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -233,3 +235,20 @@ def test_a_full_disk_is_reported_and_leaves_no_trace(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert log.append("t", 0, [b"z"]) == 1
     assert log.read("t", 0, 0).values == [b"x", b"z"]
+
+
+def test_the_log_waits_while_another_process_opens_its_new_offsets(tmp_path: Path) -> None:
+    """A write in progress before WAL: SQLite answers a switch to WAL at once, whatever the busy timeout."""
+    other = sqlite3.connect(tmp_path / "offsets.sqlite", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE t (a)")
+    other.execute("BEGIN EXCLUSIVE")
+    timer = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    timer.start()
+    try:
+        log = SegmentLog(tmp_path)
+    finally:
+        timer.join()
+        other.close()
+    log.commit("group", "t", 0, 7)
+    assert log.committed("group", "t", 0) == 7
+    log.close()

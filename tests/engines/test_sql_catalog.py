@@ -77,6 +77,13 @@ def test_a_path_that_cannot_be_opened_is_unreachable(tmp_path: Path) -> None:
         SqlCatalog(f"sqlite:///{tmp_path / 'absent' / 'catalog.sqlite'}")
 
 
+def test_a_file_that_is_no_catalog_is_unreachable(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(EngineUnreachable, match="not a database"):
+        SqlCatalog(f"sqlite:///{path}")
+
+
 def test_another_database_is_refused_with_its_scheme(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="`postgresql`"):
         SqlCatalog("postgresql://localhost/headrace")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, event, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from headrace.engines.catalog.port import METADATA
+from headrace.engines.write_ahead import use_write_ahead_log
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import EngineUnreachable, IncompatibleFormat, InvalidInput
 
 FORMAT = 1
-BUSY_SECONDS = 20.0
 _OWN = MetaData()
 _format = Table("catalog_format", _OWN, Column("format", Integer, primary_key=True))
 _leases = Table(
@@ -32,23 +31,9 @@ def _sqlite_settings(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection, _record):  # type: ignore[no-untyped-def]
         connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout={round(BUSY_SECONDS * 1000)}")
-        _use_wal(connection)
+        use_write_ahead_log(connection)
         for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch a new catalog to WAL. SQLite does not wait by itself while another process switches it."""
-    deadline = MACHINE.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError:
-            if MACHINE.monotonic() > deadline:
-                raise
-            MACHINE.sleep(0.01)
 
 
 class SqlCatalog:
@@ -68,8 +53,11 @@ class SqlCatalog:
                 found = connection.execute(select(_format.c.format)).scalar()
                 if found is None:
                     connection.execute(_format.insert().values(format=FORMAT))
-        except OperationalError as error:
-            raise EngineUnreachable(f"the catalog cannot be opened: {error.orig}", hint="check HEADRACE_CATALOG") from None
+        except DatabaseError as error:
+            raise EngineUnreachable(
+                f"the catalog `{url}` cannot be opened: {error.orig}",
+                hint="check HEADRACE_CATALOG, or restore a backup: `headrace restore`",
+            ) from None
         if found is not None and found > FORMAT:
             raise IncompatibleFormat(
                 f"the catalog has format {found}, this headrace reads up to {FORMAT}",

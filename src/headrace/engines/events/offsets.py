@@ -6,7 +6,8 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from headrace.kernel.errors import IncompatibleFormat
+from headrace.engines.write_ahead import use_write_ahead_log
+from headrace.kernel.errors import EngineUnreachable, IncompatibleFormat
 
 FORMAT = 1
 
@@ -16,9 +17,14 @@ class CommittedOffsets:
 
     def __init__(self, path: Path) -> None:
         self._mutex = threading.Lock()
-        self._connection = sqlite3.connect(path, timeout=20, isolation_level=None, check_same_thread=False)
-        for pragma in ("busy_timeout=20000", "journal_mode=WAL", "synchronous=FULL"):
-            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            use_write_ahead_log(self._connection)
+        except sqlite3.DatabaseError as error:
+            raise EngineUnreachable(
+                f"`{path}` cannot be opened: {error}", hint="restore a backup: `headrace restore`"
+            ) from None
+        self._connection.execute("PRAGMA synchronous=FULL")
         (found,) = self._connection.execute("PRAGMA user_version").fetchone()
         if found > FORMAT:
             raise IncompatibleFormat(

@@ -63,7 +63,13 @@ class _Folder:
             if alone:
                 self._recover()
             self._lock_users(fcntl.LOCK_SH)
-            self.environment = lmdb.open(str(path), map_size=map_size, sync=False, metasync=False, max_readers=512)
+            try:
+                self.environment = lmdb.open(str(path), map_size=map_size, sync=False, metasync=False, max_readers=512)
+            except lmdb.Error as error:
+                raise EngineUnreachable(
+                    f"the online store `{path}` cannot be opened: {error}",
+                    hint="delete the folder: it is rebuilt from the lake",
+                ) from None
             self.environment.reader_check()
         except BaseException:
             os.close(self._users_file)

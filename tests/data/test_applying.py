@@ -18,12 +18,13 @@ from headrace.data.appending import append_raw
 from headrace.data.applying import StreamApplier
 from headrace.data.history import history, log_history
 from headrace.data.lake_sink import LakeSink
+from headrace.data.positions import check_logs
 from headrace.data.quarantine import entries
 from headrace.data.records import event_schema
 from headrace.data.status import stream_status
 from headrace.data.types import Field
 from headrace.kernel.clocks import FixedEventClock
-from headrace.kernel.errors import NotFound
+from headrace.kernel.errors import CheckFailed, NotFound
 from headrace.kernel.specs import Specs
 from headrace.kernel.times import DAY, parse_time
 
@@ -187,6 +188,21 @@ def test_a_lost_lake_table_is_written_again_from_the_log(make_context: MakeConte
     apply_all(ctx)
     assert_frame_equal(history(ctx, "order"), before)
     assert ctx.lake.read("shop/streams/order").height == len(GOOD)
+
+
+def test_a_log_that_lost_applied_events_is_found(make_context: MakeContext) -> None:
+    ctx = make_context(SPECS)
+    append_raw(ctx, "order", STORY[:-1])
+    append_raw(ctx, "order", STORY[-1:])
+    apply_all(ctx)
+    check_logs(ctx)
+    ctx.close()
+    (segment,) = (ctx.settings.data / "events").glob("*/streams/order/@0/*.segment")
+    content = bytearray(segment.read_bytes())
+    content[-3] ^= 1
+    segment.write_bytes(content)
+    with pytest.raises(CheckFailed, match=f"ends at offset {len(STORY) - 1}, but was applied up to {len(STORY)}"):
+        check_logs(make_context(SPECS))
 
 
 def test_very_long_ids_are_kept_apart(make_context: MakeContext) -> None:

@@ -18,6 +18,7 @@ from headrace.app.run import READY_NOTE, RunOptions
 from headrace.app.server import run_async
 from headrace.app.serving_child import ServingChild
 from headrace.app.world import remember
+from headrace.data.positions import check_logs
 from headrace.engines.context import Context
 from headrace.kernel.log import LOG
 
@@ -25,6 +26,7 @@ from headrace.kernel.log import LOG
 def run_parent(ctx: Context, options: RunOptions, listener: socket.socket, child: ServingChild, work_socket: Path) -> None:
     """Return after SIGTERM or SIGINT, when everything is drained; the serve process ends in any case."""
     try:
+        check_logs(ctx)
         remember(ctx)
         api = Api(ctx, keys_required=options.keys_required)
     except BaseException:

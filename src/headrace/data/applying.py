@@ -52,6 +52,7 @@ class StreamApplier:
         records = self._ctx.events.read(self._topic, 0, self._position.next_offset, max_records=max_records)
         if not records.values:
             return 0
+        self._ctx.events.append(self._topic, 0, [], sync=True)  # what is applied must not be lost to a power failure
         frame, refused = decode_records(self._spec, records)
         if self._decided:
             frame = frame.filter(~pl.col("_offset").is_in(list(self._decided)))

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import select
 
 from headrace.data.tables import STREAM_POSITIONS
+from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
+from headrace.kernel.errors import CheckFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +39,15 @@ def store_position(ctx: Context, stream: str, applied: StreamPosition) -> None:
         own = (table.c.system == ctx.system) & (table.c.stream == stream)
         if connection.execute(table.update().where(own).values(**values)).rowcount == 0:
             connection.execute(table.insert().values(system=ctx.system, stream=stream, **values))
+
+
+def check_logs(ctx: Context) -> None:
+    """CheckFailed when the log of a stream ends before what was applied of it: events are lost, and new ones would take
+    their offsets and pass for applied."""
+    for spec in ctx.specs.all(StreamSpec):
+        applied, end = position(ctx, spec.name).next_offset, ctx.events.end(ctx.namespace.stream(spec.name), 0)
+        if end < applied:
+            raise CheckFailed(
+                f"the log of stream `{spec.name}` ends at offset {end}, but was applied up to {applied}: events are lost",
+                hint="restore the data folder from a backup: `headrace restore`",
+            )

@@ -72,6 +72,8 @@ def test_help_imports_no_room() -> None:
         (["status", "--url", "http://127.0.0.1:1"], 2, "usage"),
         (["datasets", "show", "none@1"], 4, "not_found"),
         (["why", "shop-0"], 4, "not_found"),
+        (["registry", "list", "slient"], 4, "not_found"),
+        (["predictions", "export", "score", "--out", "/dev/null/p.parquet"], 3, "invalid_input"),
     ],
 )
 def test_errors_have_their_exit_code(
@@ -160,3 +162,20 @@ def test_join_needs_no_data_folder(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_the_installed_command_starts() -> None:
     answer = subprocess.run([HEADRACE, "--version"], capture_output=True, text=True, check=True)
     assert answer.stdout.startswith("headrace ")
+
+
+@pytest.mark.parametrize("name", ["catalog.sqlite", "events/offsets.sqlite", "online/shop/data.mdb"])
+def test_a_damaged_file_of_the_data_folder_is_named(name: str, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for beside in data.glob(f"{name}-*"):
+        beside.unlink()
+    (data / name).write_bytes(b"no database" * 1000)
+    code, answer = run(capsys, "status", "--data", data)
+    assert (code, answer["error"]["code"]) == (6, "engine_unreachable")
+    assert str(data / name).removesuffix("/data.mdb") in answer["error"]["message"]
+    assert answer["error"]["hint"]
+
+
+def test_doctor_answers_about_a_damaged_catalog(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "catalog.sqlite").write_bytes(b"no database" * 1000)
+    code, answer = run(capsys, "doctor", "--data", data)
+    assert (code, [f["check"] for f in answer["findings"] if not f["ok"]]) == (1, ["catalog"])

@@ -12,7 +12,7 @@ import msgspec
 
 import headrace
 from headrace.app.command_table import WORDS
-from headrace.kernel.errors import HeadraceError, UsageError
+from headrace.kernel.errors import HeadraceError, InvalidInput, UsageError
 
 INTERRUPTED = 130
 VALUED = ("--data", "--system", "--url", "--api-key")
@@ -95,6 +95,10 @@ def run_command(given: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        place = "" if error.filename is None else f"`{error.filename}`: "
+        text = f"{place}{error.strerror or error}"
+        return _report(InvalidInput(text, hint="check that the path is right, may be written, and has space left"), as_json)
     except Exception as error:  # noqa: BLE001  (the edge of the process: recorded and answered)
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}"

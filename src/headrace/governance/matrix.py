@@ -72,10 +72,6 @@ def _cells(permission: Permission | None) -> list[str]:
     return ["yes" if allowed(role, permission) else "no" for role in Role]
 
 
-def _route(operation: Operation) -> str | None:
-    return operation.http and operation.http.replace(" ", " /api/v1", 1)
-
-
 def _code(text: str | None) -> str:
     return f"`{text}`" if text else "none"
 

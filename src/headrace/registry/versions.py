@@ -50,9 +50,12 @@ def version(ctx: Context, model: str, number: int) -> ModelVersion:
 
 
 def versions(ctx: Context, model: str) -> list[ModelVersion]:
-    """Every version of the model, the newest first."""
+    """Every version of the model, the newest first. NotFound for a model that is neither declared nor registered."""
     with ctx.catalog.reading() as connection:
-        return _versions(connection, ctx, VERSIONS.c.name == model)
+        found = _versions(connection, ctx, VERSIONS.c.name == model)
+    if not found:
+        ctx.specs.get(ModelSpec, model)
+    return found
 
 
 def approve(ctx: Context, model: str, number: int, reason: str) -> ModelVersion:

@@ -79,6 +79,7 @@ METRICS = """# Metrics
 {rows}
 """
 
+HELP = ["--help", "-h"]
 COMMANDS = """# Commands
 
 {generated}
@@ -165,7 +166,7 @@ def operation_section(operation: Operation) -> str:
 
 def special_section(name: str) -> str:
     command = importlib.import_module(WORDS[name].module).command
-    with click.Context(command, info_name=f"headrace {name}", max_content_width=110) as context:
+    with click.Context(command, info_name=f"headrace {name}", max_content_width=110, help_option_names=HELP) as context:
         return f"### headrace {name}\n\n```text\n{command.get_help(context)}\n```\n"
 
 

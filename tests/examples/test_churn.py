@@ -63,8 +63,8 @@ class Churn:
         self.orders.filter(pl.col("placed_at") < day(NOW)).write_parquet(path)
         self.ingested = self.door.command("ingest", "order", path)
         self.settle()
-        self.first = self.train(40, 130, "--trials", "10")
-        self.tested = self.door.command("runs", "evaluate", self.first["id"], "--from", iso(130), "--to", iso(170))
+        self.first = self.train(40, 130, trials=10)
+        self.tested = self.door.post(f"/runs/{self.first['id']}/evaluations", {"from": iso(130), "to": iso(170)})
         self.release(self.first["id"])
         second = self.train(60, 160)
         for number in range(NOW, LAST):
@@ -82,11 +82,11 @@ class Churn:
     def settle(self) -> None:
         assert self.door.get("/settled", timeout=60)["settled"]
 
-    def train(self, start: int, end: int, *more: str) -> Any:
-        return self.door.command("train", "churn", "--from", iso(start), "--to", iso(end), *more)
+    def train(self, start: int, end: int, trials: int = 0) -> Any:
+        return self.door.post("/training", {"model": "churn", "from": iso(start), "to": iso(end), "trials": trials})
 
     def release(self, run: str) -> None:
-        number = self.door.command("registry", "register", "churn", "--run", run)["version"]
+        number = self.door.post("/registry/churn/versions", {"run": run})["version"]
         self.door.post(f"/registry/churn/versions/{number}/approve", {"reason": "a test"})
         self.door.post("/rollouts", {"service": "leaving", "version": number, "reason": "a test"})
         self.settle()

@@ -241,7 +241,7 @@ def test_the_log_waits_while_another_process_opens_its_new_offsets(tmp_path: Pat
     """A write in progress before WAL: SQLite answers a switch to WAL at once, whatever the busy timeout."""
     other = sqlite3.connect(tmp_path / "offsets.sqlite", isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE t (a)")
-    other.execute("BEGIN EXCLUSIVE")
+    other.execute("BEGIN IMMEDIATE")
     timer = threading.Timer(0.3, lambda: other.execute("COMMIT"))
     timer.start()
     try:

@@ -1,11 +1,12 @@
-"""Import a file of payments and apply it: seconds, CPU and memory of each part, one JSON document on stdout.
+"""Import a file of payments and apply it: seconds, CPU and memory of each part.
 
-taskset -c 0 .venv/bin/python benchmarks/ingest.py ../shared/data/fraud/transactions.parquet
+    taskset -c 0 .venv/bin/python benchmarks/ingest.py [FILE]
+
+Without a file it takes what benchmarks/windows.py takes. No peer does the same work: an id index, a contract, quarantine.
 """
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import tempfile
@@ -13,6 +14,9 @@ import time
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
+
+import measuring
+from windows import PUBLISHED, payments_of
 
 import headrace as hr
 import headrace.app.tables
@@ -74,8 +78,19 @@ def main(path: Path) -> None:
         watch.lap("history")
         same = log_history(ctx, "transaction").equals(stored)
         watch.lap("log_history")
-        print(json.dumps({"rows": rows, "accepted": stored.height, "equal": same, **watch.parts}, indent=1))
+    print(f"import and application of {rows:,} payments: {stored.height:,} accepted; history from lake and log equal: {same}")
+    for name, part in watch.parts.items():
+        rate = f"{rows / part['seconds']:>12,.0f} rows/s" if part["seconds"] else ""
+        print(f"  {name:<12} {part['seconds']:6.2f} s  cpu {part['cpu']:6.2f} s  peak {part['peak_rss_mb']:5.0f} MB{rate}")
+    print(measuring.machine("headrace", "polars", "deltalake", "msgspec"))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            given = Path(name) / "payments.parquet"
+            columns = ("tx_id", "at", "customer_id", "terminal_id", "amount")
+            payments_of(PUBLISHED if PUBLISHED.exists() else None).select(columns).write_parquet(given)
+            main(given)

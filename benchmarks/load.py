@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -142,19 +143,31 @@ def run(
     return uvloop.run(drive(host, port, requests, connections, pid=pid, check=check))
 
 
+def read_requests(path: str, file: Path, headers: dict[str, str]) -> list[bytes]:
+    """One POST for each line of the file."""
+    return [http_request(path, body, headers=headers) for body in file.read_bytes().splitlines()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", required=True)
-    parser.add_argument("--body", required=True)
+    parser.add_argument("--bodies", type=Path, required=True, help="one body a line; they are sent in turn, again and again")
+    parser.add_argument("--once", action="store_true", help="end after the last body")
+    parser.add_argument("--header", action="append", default=[], metavar="NAME:VALUE")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--pid", type=int)
     arguments = parser.parse_args()
-    request = http_request(arguments.path, arguments.body.encode())
+    headers = dict(header.split(":", 1) for header in arguments.header)
+    requests = read_requests(arguments.path, arguments.bodies, headers)
     for connections in arguments.connections:
-        outcome = run("127.0.0.1", arguments.port, until(arguments.seconds, lambda _: request), connections, pid=arguments.pid)
-        print(json.dumps({"connections": connections, **outcome.summary()}))
+        sent = until(arguments.seconds, lambda number: requests[number % len(requests)])
+        if arguments.once:
+            sent = islice(sent, len(requests))
+        outcome = run("127.0.0.1", arguments.port, sent, connections, pid=arguments.pid)
+        failures = [answer.decode(errors="replace") for answer in outcome.first_failures]
+        print(json.dumps({"connections": connections, **outcome.summary(), "failures": failures}))
 
 
 if __name__ == "__main__":

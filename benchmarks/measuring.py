@@ -44,6 +44,11 @@ def alternate(sides: Mapping[str, Sequence[str]], *, runs: int = 5) -> dict[str,
     return measured
 
 
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """`median (least-most)`."""
+    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+
+
 def show(title: str, measured: Mapping[str, Sequence[Run]], ours: str) -> None:
     """Print one line a side: median and spread of the seconds, memory, and the ratio to ours."""
     print(f"\n{title}")

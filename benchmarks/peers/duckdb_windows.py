@@ -22,11 +22,11 @@ def main(payments: str, reports: str, out: str) -> None:
     for days in DAYS:
         columns.append(f"count(*) OVER c{days} AS customer_count_{days}d")
         columns.append(f"avg(amount) OVER c{days} AS customer_mean_amount_{days}d")
-        windows.append(f"c{days} AS (PARTITION BY customer_id ORDER BY \"at\" {frame(days, 0)})")
+        windows.append(f'c{days} AS (PARTITION BY customer_id ORDER BY "at" {frame(days, 0)})')
     for days in DAYS:
         columns.append(f"count(*) OVER t{days} AS terminal_count_{days}d")
         columns.append(f"coalesce(avg(reported) OVER t{days}, 0) AS terminal_risk_{days}d")
-        windows.append(f"t{days} AS (PARTITION BY terminal_id ORDER BY \"at\" {frame(days, 7)})")
+        windows.append(f't{days} AS (PARTITION BY terminal_id ORDER BY "at" {frame(days, 7)})')
     duckdb.sql(f"""
         COPY (
           SELECT tx_id, "at", {", ".join(columns)}

@@ -130,6 +130,7 @@ class FeatureReader:
     def _evaluated(
         self, asks: Sequence[Ask], blobs: list[bytes | None], positions: dict[str, dict[str, int]]
     ) -> list[FeatureRow]:
+        at = np.array([ask.at for ask in asks], np.int64)
         is_event = [ask.own_id is not None for ask in asks]
         values = np.empty((len(asks), self._width))
         ages = []
@@ -137,7 +138,7 @@ class FeatureReader:
         for view, place in zip(self._views, self._places, strict=True):
             events = is_event if view.view.stream == self._asking else [False] * len(asks)
             reports = blobs[first + 1 :: self._keys] if view.key_count > 1 else ()
-            values[:, place], age = view.read(asks, blobs[first :: self._keys], reports, events)
+            values[:, place], age = view.read(asks, at, blobs[first :: self._keys], reports, events)
             ages.append(age)
             first += view.key_count
         for name, column in self._fields:

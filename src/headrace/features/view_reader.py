@@ -146,14 +146,18 @@ class ViewReader:
         )
 
     def read(
-        self, asks: Sequence[Ask], states: Sequence[bytes | None], reports: Sequence[bytes | None], is_event: Sequence[bool]
+        self,
+        asks: Sequence[Ask],
+        at: np.ndarray,
+        states: Sequence[bytes | None],
+        reports: Sequence[bytes | None],
+        is_event: Sequence[bool],
     ) -> tuple[np.ndarray, list[int | None]]:
         """The view's columns, float64 [n, columns], NaN for null, and the age of the newest event of each key.
 
-        `states` and `reports` are the values of `keys` (reports only where there are any); `is_event`: whether each
-        request is an event of the view's stream.
+        `at` int64 [n] are the asking times, `states` and `reports` the values of `keys` (reports only where there are
+        any); `is_event`: whether each request is an event of the view's stream.
         """
-        at = np.array([ask.at for ask in asks], np.int64)
         slices = _Slices()
         ages: list[int | None] = []
         adds = self._adds(asks, is_event)

@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol with a short way for predictions: no task, no ASGI messages, one write for the answer.
 
 A whole answer in one write also wakes the client once, not twice. What is not a plain small POST to a prediction route
-(another path, a query, a large or chunked body, `Expect`, the end of a connection) goes uvicorn's way through the ASGI
-app, which answers the same.
+(another path, a query, a large or chunked body, `Expect`, an upgrade, the end of a connection) goes uvicorn's way
+through the ASGI app, which answers the same.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class PredictionProtocol(HttpToolsProtocol):
             return False
         length = next((value for name, value in self.headers if name == b"content-length"), b"")
         small = length.isdigit() and len(length) < 9 and int(length) <= HIGH_WATER_LIMIT
-        return small and self.parser.get_http_version() == "1.1" and bool(self.parser.should_keep_alive())
+        stays = self.parser.should_keep_alive() and not self.parser.should_upgrade()
+        return small and stays and self.parser.get_http_version() == "1.1"
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

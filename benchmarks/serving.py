@@ -1,0 +1,217 @@
+"""Predictions over HTTP from a real `headrace run`, everything on, beside the guide's own service and a bare echo.
+
+    python benchmarks/serving.py [--runs 5] [--seconds 1] [--payments 120000]
+
+Ours reads the windows from state, checks, authenticates by key, routes (a canary is at 5 %), scores, logs and counts every
+request; each has a new id. The guide's service gets the finished feature row, as ours does at /predict. The load comes
+from its own process. CPU is that of the process that answers; `behind` is that of our work process, which reads the
+predictions for guards, monitoring and the ledger meanwhile. Each line is the median of the runs (least-most).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fraud_world
+import measuring
+import polars as pl
+from load import cpu_seconds
+
+from headrace.serving.types import ServiceSpec
+from headrace.system.load import load_system
+
+HERE = Path(__file__).resolve().parent
+CONNECTIONS = (1, 8, 64)
+MOST_PER_SECOND = 15_000
+OURS, OURS_INPUT = "headrace", "headrace /predict"
+GUIDE = {"boosting": "guide, boosting", "forest": "guide, forest"}
+ECHO = "bare uvicorn echo"
+
+
+@dataclass
+class Side:
+    """A server under load: where, with which bodies, and the processes whose CPU counts."""
+
+    port: int
+    path: str
+    pid: int
+    bodies: Path
+    headers: tuple[str, ...] = ()
+    behind: int | None = None
+    found: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    behind_us: dict[int, list[float]] = field(default_factory=dict)
+
+    def drive(self, connections: int, seconds: float, *, once: bool) -> None:
+        """One run of the load generator; a failed request ends the benchmark."""
+        command = [
+            sys.executable, str(HERE / "load.py"), "--port", str(self.port), "--path", self.path, "--pid", str(self.pid),
+            "--bodies", str(self.bodies), "--connections", str(connections), "--seconds", str(seconds),
+            *(["--once"] if once else []), *(f"--header={header}" for header in self.headers),
+        ]  # fmt: skip
+        before = cpu_seconds(self.behind) if self.behind else 0.0
+        outcome = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        if outcome["failed"]:
+            sys.exit(f"{outcome['failed']} of {outcome['requests']} requests to {self.path} failed: {outcome['failures'][:1]}")
+        self.found.setdefault(connections, []).append(outcome)
+        if self.behind:
+            spent = cpu_seconds(self.behind) - before
+            self.behind_us.setdefault(connections, []).append(spent / outcome["requests"] * 1e6)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def uvicorn(app: str, folder: Path, *flags: str, cwd: Path) -> Iterator[tuple[int, int]]:
+    """A uvicorn process: (port, pid) once it accepts connections."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", app, "--app-dir", str(folder), "--port", str(port), *flags]
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"`{' '.join(command[1:])}` does not start") from None
+                time.sleep(0.1)
+        yield port, process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def feature_rows(door: fraud_world.Door, payments: pl.DataFrame, scratch: Path) -> Path:
+    """The features of every payment in model order, and `label`."""
+    given, reports, out = (scratch / f"{name}.parquet" for name in ("payments", "reports", "features"))
+    payments.select(fraud_world.EVENT).write_parquet(given)
+    fraud_world.reports(payments).write_parquet(reports)
+    door.command(
+        "features", "backfill", fraud_world.SYSTEM, "--stream", f"transaction={given}", "--stream", f"fraud_report={reports}",
+        "--spine", "transaction", "--order-by", "tx_id", "--out", out,
+    )  # fmt: skip
+    columns = load_system(str(fraud_world.SYSTEM)).specs().get(ServiceSpec, "scoring").model.features.columns
+    rows = pl.read_parquet(out).with_columns(payments["amount"], payments["is_fraud"].alias("label"))
+    rows.select(pl.col(*columns, "label").cast(pl.Float64)).write_parquet(out)
+    return out
+
+
+def write_inputs(rows: Path, path: Path, number: int = 2000) -> None:
+    """Bodies in the guide's form."""
+    sample = pl.read_parquet(rows).drop("label").sample(number, seed=0)
+    path.write_text("\n".join(json.dumps({"input": row}) for row in sample.rows()))
+
+
+def guide(stack: ExitStack, rows: Path, inputs: Path, scratch: Path) -> dict[str, Side | str]:
+    """The guide's service with each model, or why it is not measured."""
+    sides: dict[str, Side | str] = {}
+    sample = scratch / "training.parquet"
+    pl.read_parquet(rows).sample(30_000, seed=1).write_parquet(sample)
+    for kind, name in GUIDE.items():
+        folder = scratch / kind
+        command = [sys.executable, str(HERE / "peers/guide_model.py"), kind, str(sample), str(folder)]
+        fitted = subprocess.run(command, check=False, capture_output=True, text=True)
+        if fitted.returncode:
+            sides[name] = f"not measured: {fitted.stderr.strip().splitlines()[-1]}"
+            continue
+        try:
+            port, pid = stack.enter_context(uvicorn("app:app", HERE / "peers/guide", cwd=folder))
+        except RuntimeError as error:
+            sides[name] = f"not measured: {error}"
+            continue
+        sides[name] = Side(port, "/predict", pid, inputs)
+    return sides
+
+
+def measure(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> None:
+    payments = fraud_world.history(options.payments)
+    door = stack.enter_context(fraud_world.Door(fraud_world.SYSTEM, scratch / "data"))
+    fraud_world.ingest(door, payments, scratch)
+    champion, challenger = fraud_world.train(door, payments, versions=2)
+    fraud_world.release(door, champion)
+    fraud_world.release(door, challenger)
+    state = fraud_world.to_canary(door, payments)
+    rows, inputs, bodies = feature_rows(door, payments, scratch), scratch / "inputs.ndjson", scratch / "bodies.ndjson"
+    write_inputs(rows, inputs)
+    key = door.command("keys", "create", "--name", "benchmark", "--role", "service")["key"]
+    ours = Side(
+        door.address[1], "/services/scoring/predict", door.serve_pid, bodies, (f"Authorization:Bearer {key}",), door.work_pid
+    )
+    sides: dict[str, Side | str] = {
+        OURS: ours, OURS_INPUT: Side(ours.port, "/predict", ours.pid, inputs, ours.headers, ours.behind),
+        **guide(stack, rows, inputs, scratch),
+    }  # fmt: skip
+    port, pid = stack.enter_context(uvicorn("echo:app", HERE / "peers", "--no-access-log", "--log-level=error", cwd=scratch))
+    sides[ECHO] = Side(port, "/", pid, inputs)
+    print(f"predictions of a system with {payments.height:,} payments in its windows; the rollout is {state}")
+    first = 0
+    for _ in range(options.runs):
+        for connections in CONNECTIONS:
+            for name, side in sides.items():
+                if isinstance(side, str):
+                    continue
+                if name == OURS:
+                    number = round(MOST_PER_SECOND * options.seconds)
+                    write_bodies(payments, bodies, number, first)
+                    first += number
+                side.drive(connections, options.seconds, once=name == OURS)
+    show(sides)
+
+
+def write_bodies(payments: pl.DataFrame, path: Path, number: int, first: int) -> None:
+    """Requests that were never sent before."""
+    path.write_text("\n".join(map(json.dumps, fraud_world.asked(payments, number, first))))
+
+
+def show(sides: dict[str, Side | str]) -> None:
+    """A line a side: medians with their spread; `ratio` is our requests a second over theirs."""
+    for connections in CONNECTIONS:
+        ours = sides[OURS]
+        assert isinstance(ours, Side)
+        base = statistics.median(run["requests_per_s"] for run in ours.found[connections])
+        print(f"\n{connections} connection{'s' if connections > 1 else ''}")
+        print(f"  {'':<18} {'requests/s':>23} {'p50 ms':>20} {'p99 ms':>22} {'CPU us/request':>22} {'behind':>7} {'ratio':>6}")
+        for name, side in sides.items():
+            if isinstance(side, str):
+                print(f"  {name:<18} {side}")
+                continue
+            runs = side.found[connections]
+            rate, *others = ([run[key] for run in runs] for key in ("requests_per_s", "p50_ms", "p99_ms", "cpu_us_per_request"))
+            p50, p99, cpu = others
+            behind = f"{statistics.median(side.behind_us[connections]):.0f}" if side.behind else "-"
+            print(
+                f"  {name:<18} {measuring.spread(rate, 0):>23} {measuring.spread(p50):>20} {measuring.spread(p99, 1):>22}"
+                f" {measuring.spread(cpu, 0):>22} {behind:>7} {base / statistics.median(rate):>6.2f}"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--payments", type=int, default=120_000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, ExitStack() as stack:
+        measure(options, Path(folder), stack)
+    print(measuring.machine("headrace", "uvicorn", "uvloop", "httptools", "fastapi", "scikit-learn", "onnxruntime", "numpy"))
+
+
+if __name__ == "__main__":
+    main()

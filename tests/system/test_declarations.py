@@ -31,6 +31,9 @@ class Refund:
     at: datetime
 refundable = system.join(Order, Refund, on="order_id")
 LABEL = hr.label(Refund, on="order_id", within="7d")
+@system.model(features=["amount"], label=LABEL)
+def silent(rows, labels): ...
+score = system.service(silent, request=Order, name="score")
 """
 FIRST = HEAD.count("\n") + 1
 """The line of the first statement after the head."""
@@ -62,14 +65,39 @@ WRONG = {
     "system.windows(Order, by='customer', over=['7d'], n=hr.share(Refund))": "not over a stream joined with it",
     "system.windows(Order, by='customer', over=['7d'], n=len)": "is not an aggregate",
     "system.windows(Order, by='customer', over=['7d'], where=lambda amonut: amonut > 1, n=hr.count())": "no field `amonut`",
+    "system.windows(Order, by='customer', over=['0d'], n=hr.count())": "not a duration",
+    "system.windows(Order, by='customer', over=['1000000d'], n=hr.count())": "not a duration",
+    "system.windows(Order, by='customer', over='7d', n=hr.count())": "not a list of different windows",
+    "system.windows(Order, by='customer', over=['7d', '7d'], n=hr.count())": "not a list of different windows",
+    "system.windows(Order, by='customer', over=['7d'], delay='1d', own_event=True, n=hr.count())": "cannot hold the asking",
+    "@system.model(features=[], label=LABEL)\ndef m(rows, labels): ...": "model `m` has no features",
+    "@system.model(features='amount', label=LABEL)\ndef m(rows, labels): ...": "is not a list",
+    "@system.model(features=['amount', 'amount'], label=LABEL)\ndef m(rows, labels): ...": "feature `amount` twice",
+    "@system.model(features=['amount'], label=LABEL)\ndef m(rows): ...": "it takes rows",
+    "@system.model(features=['amount'], label=LABEL, parameters={'d': 1})\ndef m(rows, labels): ...": "rows, labels, d",
+    "@system.model(features=['amount'], label=LABEL, search={'d': 1})\ndef m(rows, labels, *, d=1): ...": "no space",
+    "@system.model(features=['amount'], label=LABEL, search={'d': (2, 1)})\ndef m(rows, labels, *, d=1): ...": "no space",
+    "@system.model(features=['amount'], label='fraud', spine=Order)\ndef m(rows, labels): ...": "is not a label",
+    "@system.model(features=['amount'], label=hr.label(Refund, on='nr', within='7d'))\ndef m(rows, labels): ...": "by `nr`",
+    "@system.model(features=['amount'], label=hr.no_event(Order, by='order_id', within='7d'))\ndef m(rows, labels): ...": "cle",
+    "@system.model(features=['at'], spine=hr.every('1w', key='custmr'), label=hr.no_event(Order, by='customer', within='7d'))\n"
+    "def m(rows, labels): ...": "asks for each `custmr`",
     "@system.model(features=['amount', 'amonut'], label=LABEL)\ndef m(rows, labels): ...": "feature `amonut`",
     "@system.model(features=['customer'], label=LABEL)\ndef m(rows, labels): ...": "a model takes numbers",
     "@system.model(features=[len], label=LABEL)\ndef m(rows, labels): ...": "not a feature of this system",
-    "@system.model(features=['amount'], label=LABEL, search={'depth': (1, 2)})\ndef m(rows, labels): ...": "searches `depth`",
+    "@system.model(features=['amount'], label=LABEL, search={'depth': (1, 2)})\ndef m(rows, labels): ...": "labels, depth",
     "@system.features\ndef f(amount):\n    return {'x': amount + missing}": "fail on a sample row",
-    "system.service(len, request=Order)": "not a model of this system",
+    "system.service(len, request=Order)": "`len` is not a model of this system; declared: `silent`",
+    "system.service(silent, request=Refund)": "the request of service `silent` has no field `amount`",
+    "system.service(silent, request=Order, release='now')": "is not a plan",
+    "system.service(silent, request=Order, release=hr.canary(50, 5))": "canary percentages rise",
+    "system.watch(silent, retrain_when=hr.psi > 0.2)": "is not a service of this system; declared: `score`",
+    "system.watch(score, retrain_when=0.2)": "is not a trigger",
+    "system.watch(score, retrain_when=hr.psi > 0.2, at_most='0/day')": "is not such as",
+    "for _ in range(2): system.watch(score, retrain_when=hr.psi > 0.2)": "watch `score` is declared twice",
     "undefined_name": "NameError",
     "1 / 0": "ZeroDivisionError",
+    "raise SystemExit(0)": "SystemExit",
 }
 
 

@@ -11,6 +11,8 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+LONGEST = 100_000 * DAY
+"""The longest duration: no sum of a few of them and a time leaves 64 bits."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"us": 1, "ms": 1_000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
@@ -22,12 +24,13 @@ def duration(text: str) -> int:
     Raises InvalidInput for anything else.
     """
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
+    micros = 0 if match is None else round(float(match[1]) * _UNITS[match[2]])
+    if not 0 < micros <= LONGEST:
         raise InvalidInput(
-            f"`{text!r}` is not a duration; allowed: a number and one of {', '.join(_UNITS)}",
+            f"`{text!r}` is not a duration; allowed: a number and one of {', '.join(_UNITS)}; above 0, up to {LONGEST // DAY}d",
             hint='write for example "7d" or "90s"',
         )
-    return round(float(match[1]) * _UNITS[match[2]])
+    return micros
 
 
 def to_micros(moment: datetime) -> int:

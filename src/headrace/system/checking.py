@@ -100,12 +100,12 @@ def _run(execution: _Execution, code: Any, statement: ast.stmt) -> None:
     except NameError as error:
         if error.name not in execution.missing:
             execution.problems.append(_problem(error, execution.path, statement))
-    except Exception as error:  # noqa: BLE001  (the user's code: whatever it raises is what was looked for)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  (the user's code: whatever it raises is what was looked for)
         execution.problems.append(_problem(error, execution.path, statement))
     execution.missing.update(_bound(statement))
 
 
-def _problem(error: Exception, path: Path, statement: ast.stmt) -> Problem:
+def _problem(error: BaseException, path: Path, statement: ast.stmt) -> Problem:
     frames = reversed(traceback.extract_tb(error.__traceback__))
     line = next((f.lineno for f in frames if f.filename == str(path) and f.lineno), statement.lineno)
     if isinstance(error, HeadraceError):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from headrace.data.types import JoinSpec, RecordSpec, StreamSpec
 from headrace.features.types import (
     Aggregate,
-    FeatureSource,
+    FeatureSet,
     Label,
     RequestFeatures,
     SnapshotSpine,
@@ -21,10 +21,11 @@ from headrace.features.types import (
 from headrace.kernel.errors import HeadraceError, InvalidSystem
 from headrace.kernel.ids import checked_name, snake_case
 from headrace.kernel.specs import Spec, Specs
-from headrace.kernel.times import DAY, duration
+from headrace.kernel.times import duration
 from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
+from headrace.system import consistency
 from headrace.system.inference import fields_of, sample_arrays
 from headrace.system.resolution import Everything, check_aggregate, default_spine, resolve_features
 from headrace.system.terms import STREAM_NAMES
@@ -139,6 +140,7 @@ class System:
                                 hint='windows(..., over=["7d"], count=hr.count())')  # fmt: skip
         for label, aggregate in aggregates.items():
             check_aggregate(label, aggregate, spec, join, place)
+        consistency.check_windows(over, delay, own_event, place)
         view_name = name or "_".join(keys).removesuffix("_id") or "all"
         view = WindowView(
             self._new_name("view", view_name, place), spec.name, keys, tuple((w, self._duration(w, place)) for w in over),
@@ -176,16 +178,16 @@ class System:
 
         def declare(function: Function) -> Function:
             place = _where()
+            name = self._new_name("model", function.__name__, place)
             everything = Everything(self._specs, self._by_object)
-            found: Spine = default_spine(spine, label, everything, place)
-            sources: tuple[FeatureSource, ...] = resolve_features(features, found, everything, place)
-            stale = [p for p in (search or {}) if p not in inspect.signature(function).parameters]
-            if stale:
-                raise InvalidSystem(f"{place}: model `{function.__name__}` searches `{stale[0]}`, which it does not take",
-                                    hint=f"add `{stale[0]}=` to its parameters")  # fmt: skip
+            found: Spine = default_spine(name, spine, label, everything, place)
+            consistency.check_label(name, label, found, everything.fields(), place)
+            chosen = FeatureSet(resolve_features(features, found, everything, place))
+            consistency.check_features(name, chosen.columns, place)
+            consistency.check_training(function, parameters or {}, search or {}, place)
             spec = ModelSpec(
-                self._new_name("model", function.__name__, place), function, everything.feature_set(sources), label, found,
-                dict(parameters or {}), dict(search or {}), evaluate, inspect.cleandoc(function.__doc__ or ""), place,
+                name, function, chosen, label, found, dict(parameters or {}), dict(search or {}), evaluate,
+                inspect.cleandoc(function.__doc__ or ""), place,
             )  # fmt: skip
             self._add(spec, function)
             return function
@@ -207,7 +209,8 @@ class System:
         place = _where()
         spec = self._by_object.get(id(model))
         if not isinstance(spec, ModelSpec):
-            raise InvalidSystem(f"{place}: `{model!r}` is not a model of this system",
+            shown = getattr(model, "__name__", repr(model))
+            raise InvalidSystem(f"{place}: `{shown}` is not a model of this system; declared: {self._known('model')}",
                                 hint="decorate it with @system.model(...)")  # fmt: skip
         stream = self._by_object.get(id(request))
         if isinstance(stream, StreamSpec):
@@ -218,8 +221,11 @@ class System:
         entity = key or default_key
         if entity is not None and entity not in {f.name for f in fields}:
             raise InvalidSystem(f"{place}: the request has no field `{entity}`", hint="mend `key=`")
+        found = self._new_name("service", name or spec.name, place)
+        consistency.check_request(found, spec.features, [f.name for f in fields], place)
+        consistency.check_release(found, release, place)
         service = ServiceSpec(
-            self._new_name("service", name or spec.name, place), spec, fields, time, id_, entity,
+            found, spec, fields, time, id_, entity,
             stream.name if stream else None, None if appends is None else self._stream(appends, place).name,
             duration(p99) if p99 else None, tuple(release or ()), place,
         )  # fmt: skip
@@ -241,17 +247,21 @@ class System:
     ) -> WatchSpec:
         """Watch a service; retrain and release by policy. `at_most` is such as `1/day`, `2/7d`."""
         place = _where()
+        if not isinstance(service, ServiceSpec):
+            raise InvalidSystem(f"{place}: `{service}` is not a service of this system; declared: {self._known('service')}",
+                                hint="give what system.service(...) returned")  # fmt: skip
+        consistency.check_trigger(retrain_when, place)
         if approve not in ("auto", "person"):
             raise InvalidSystem(f"{place}: approve=`{approve}`; allowed: `auto`, `person`", hint="choose one")
         number, _, period = at_most.partition("/")
         words = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
-        if not number.isdigit():
+        if not number.isdigit() or not int(number):
             raise InvalidSystem(f'{place}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
         spec = WatchSpec(
-            service.name, service.name, retrain_when, (int(number), self._duration(words.get(period, period), place)),
-            "auto" if approve == "auto" else "person", self._duration(window, place), self._duration(every, place),
-            self._duration(train_on, place), self._duration(holdout, place),
-            0 if retrain_after is None else self._duration(retrain_after, place), where=place,
+            self._new_name("watch", service.name, place), service.name, retrain_when,
+            (int(number), self._duration(words.get(period, period), place)), "auto" if approve == "auto" else "person",
+            self._duration(window, place), self._duration(every, place), self._duration(train_on, place),
+            self._duration(holdout, place), 0 if retrain_after is None else self._duration(retrain_after, place), where=place,
         )  # fmt: skip
         self._add(spec, spec)
         return spec
@@ -259,17 +269,19 @@ class System:
     def _stream(self, cls: object, place: str) -> StreamSpec:
         spec = self._by_object.get(id(cls))
         if not isinstance(spec, StreamSpec):
-            known = ", ".join(f"`{n}`" for k, n in self._specs if k == "stream") or "none"
-            raise InvalidSystem(f"{place}: `{getattr(cls, '__name__', cls)}` is not a stream of this system; declared: {known}",
+            shown = getattr(cls, "__name__", cls)
+            raise InvalidSystem(f"{place}: `{shown}` is not a stream of this system; declared: {self._known('stream')}",
                                 hint="decorate the class with @system.stream(...)")  # fmt: skip
         return spec
 
+    def _known(self, kind: str) -> str:
+        return ", ".join(f"`{name}`" for known, name in self._specs if known == kind) or "none"
+
     def _duration(self, text: str, place: str) -> int:
         try:
-            value = duration(text)
+            return duration(text)
         except HeadraceError as error:
             raise InvalidSystem(f"{place}: {error.message}", hint=error.hint) from None
-        return value or DAY
 
     def _new_name(self, kind: str, name: str, place: str) -> str:
         try:
@@ -279,7 +291,7 @@ class System:
         if (kind, name) in self._specs:
             earlier = getattr(self._specs[(kind, name)], "where", "")
             raise InvalidSystem(f"{place}: {kind} `{name}` is declared twice, first at {earlier}",
-                                hint="give one of them name=")  # fmt: skip
+                                hint="remove one, or give it another name")  # fmt: skip
         return name
 
     def _add(self, spec: Spec, declared: object) -> None:

@@ -36,7 +36,7 @@ def load_system(reference: str) -> System:
         raise InvalidSystem(f"{path.name}:{error.lineno}: {error.msg}", hint="mend the syntax") from None
     except HeadraceError as error:
         raise InvalidSystem(f"{path.name}:{_line(error, path)}: {error.message}", hint=error.hint) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = f"{path.name}:{_line(error, path)}"
         raise InvalidSystem(f"{place}: {type(error).__name__}: {error}", hint="mend that line") from error
     finally:
@@ -54,7 +54,7 @@ def load_system(reference: str) -> System:
     return next(iter(systems.values()))
 
 
-def _line(error: Exception, path: Path) -> int:
+def _line(error: BaseException, path: Path) -> int:
     """The line of the file at which the error arose, 0 when it arose elsewhere."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
     return next((f.lineno or 0 for f in frames if f.filename == str(path)), 0)

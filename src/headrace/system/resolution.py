@@ -13,6 +13,7 @@ from headrace.features.types import (
     FeatureSet,
     FeatureSource,
     Label,
+    NoEventLabel,
     ReportLabel,
     RequestFeatures,
     RequestField,
@@ -35,11 +36,12 @@ class Everything:
     def streams(self) -> list[StreamSpec]:
         return [s for s in self.specs.values() if isinstance(s, StreamSpec)]
 
+    def fields(self) -> dict[str, list[str]]:
+        """The field names of each stream."""
+        return {stream.name: [field.name for field in stream.fields] for stream in self.streams()}
+
     def joins(self) -> list[JoinSpec]:
         return [s for s in self.specs.values() if isinstance(s, JoinSpec)]
-
-    def feature_set(self, sources: tuple[FeatureSource, ...]) -> FeatureSet:
-        return FeatureSet(sources)
 
 
 def check_aggregate(label: str, aggregate: Aggregate, stream: StreamSpec, join: JoinSpec | None, where: str) -> None:
@@ -62,14 +64,17 @@ def check_aggregate(label: str, aggregate: Aggregate, stream: StreamSpec, join: 
         raise InvalidSystem(f"{where}: `{label}` is {found}", hint="aggregate an int, float or bool field")
 
 
-def default_spine(given: Any, label: Label, everything: Everything, where: str) -> Spine:
+def default_spine(model: str, given: Any, label: Label, everything: Everything, where: str) -> Spine:
     """The model's spine: as given, else the stream that is joined with the label's report."""
+    if not isinstance(label, ReportLabel | NoEventLabel):
+        raise InvalidSystem(f"{where}: label={label!r} of model `{model}` is not a label",
+                            hint="use hr.label(Report, ...) or hr.no_event(Stream, ...)")  # fmt: skip
     stream = everything.by_object.get(id(given)) if isinstance(given, type) else None
     known = {s.name for s in everything.streams()}
     named = label.report if isinstance(label, ReportLabel) else label.stream
     if named not in known:
-        raise InvalidSystem(f"{where}: the label names `{named}`, which is no stream of the system",
-                            hint="declare the stream above the model")  # fmt: skip
+        raise InvalidSystem(f"{where}: the label of model `{model}` names `{named}`, which is no stream of the system; "
+                            f"declared: {', '.join(sorted(known))}", hint="declare the stream above the model")  # fmt: skip
     if isinstance(given, SnapshotSpine):
         return replace(given, stream=given.stream or named)
     if isinstance(stream, StreamSpec):
@@ -78,11 +83,13 @@ def default_spine(given: Any, label: Label, everything: Everything, where: str) 
         for join in everything.joins():
             if join.report == label.report:
                 return EventSpine(join.stream)
-    raise InvalidSystem(f"{where}: the model's asking points are not clear",
+    raise InvalidSystem(f"{where}: the asking points of model `{model}` are not clear",
                         hint='give spine=Stream or spine=hr.every("1w", key=...)')  # fmt: skip
 
 
 def _sources(features: Sequence[Any], fields: Mapping[str, str], everything: Everything, where: str) -> list[FeatureSource]:
+    if isinstance(features, str):
+        raise InvalidSystem(f"{where}: features=`{features}` is not a list", hint=f'features=["{features}"]')
     sources: list[FeatureSource] = []
     for feature in features:
         spec = everything.by_object.get(id(feature))

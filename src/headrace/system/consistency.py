@@ -1,0 +1,113 @@
+"""What a declaration must agree with in itself and with what it names, found while declaring and not when data flow."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from headrace.features.types import FeatureSet, NoEventLabel, ReportLabel, RequestFeatures, RequestField, SnapshotSpine, Spine
+from headrace.kernel.errors import HeadraceError, InvalidSystem
+from headrace.monitoring.types import Trigger
+from headrace.release.policies import checked
+from headrace.release.types import Plan, Policy
+
+Fields = Mapping[str, Collection[str]]
+"""The field names of each stream."""
+
+
+def check_windows(over: Sequence[str], delay: str | None, own_event: bool, where: str) -> None:
+    """InvalidSystem unless `over` lists different windows, and the asking event can lie in them."""
+    if isinstance(over, str) or len(set(over)) < len(over):
+        raise InvalidSystem(f"{where}: over={over!r} is not a list of different windows", hint='over=["1d", "7d"]')
+    if own_event and delay is not None:
+        raise InvalidSystem(
+            f"{where}: windows that end {delay} before the asking time cannot hold the asking event",
+            hint="leave out `delay=` or `own_event=`",
+        )
+
+
+def check_label(model: str, label: object, spine: Spine, streams: Fields, where: str) -> None:
+    """InvalidSystem unless the label's stream and the asking points have the field that connects them."""
+    assert isinstance(label, ReportLabel | NoEventLabel)
+    stream, field = (label.report, label.on) if isinstance(label, ReportLabel) else (label.stream, label.by)
+    asking: Collection[str] = streams[spine.stream]
+    if isinstance(spine, SnapshotSpine):
+        if spine.key not in asking:
+            raise InvalidSystem(
+                f"{where}: model `{model}` asks for each `{spine.key}`, which `{spine.stream}` does not have; "
+                f"it has {', '.join(asking)}",
+                hint="mend `key=` of hr.every",
+            )
+        asking = [spine.key]
+    for place, known in ((f"`{stream}`", streams[stream]), ("the asking row", asking)):
+        if field not in known:
+            raise InvalidSystem(
+                f"{where}: the label of model `{model}` connects by `{field}`, which {place} does not have; "
+                f"it has {', '.join(known)}",
+                hint="mend `on=` or `by=` of the label",
+            )
+
+
+def check_features(model: str, columns: Sequence[str], where: str) -> None:
+    """InvalidSystem unless there are features and all have different names."""
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise InvalidSystem(f"{where}: model `{model}` has the feature `{twice}` twice", hint="list each feature once")
+    if not columns:
+        raise InvalidSystem(f"{where}: model `{model}` has no features", hint="list fields, views or functions in `features=`")
+
+
+def check_training(function: Callable[..., Any], parameters: Mapping[str, Any], search: Mapping[str, Any], where: str) -> None:
+    """InvalidSystem unless the training function takes rows, labels and the parameters that are set and searched."""
+    name, signature = function.__name__, inspect.signature(function)
+    try:
+        signature.bind("rows", "labels", **{**parameters, **search})
+    except TypeError as error:
+        raise InvalidSystem(
+            f"{where}: model `{name}` is called with rows, labels, {', '.join({**parameters, **search}) or 'no parameters'}; "
+            f"it takes {', '.join(signature.parameters) or 'nothing'}: {error}",
+            hint=f"def {name}(rows, labels, *, PARAMETER=DEFAULT)",
+        ) from None
+    for parameter, space in search.items():
+        numbers = isinstance(space, tuple) and len(space) == 2 and all(type(end) in (int, float) for end in space)
+        if not isinstance(space, tuple | list) or not space or (numbers and space[0] >= space[1]):
+            raise InvalidSystem(
+                f"{where}: model `{name}` searches `{parameter}` in {space!r}, which is no space",
+                hint=f'search={{"{parameter}": (LOW, HIGH)}} or a list of choices',
+            )
+
+
+def check_request(service: str, features: FeatureSet, fields: Collection[str], where: str) -> None:
+    """InvalidSystem unless the request has every field that the features read."""
+    needed = [source.name for source in features.sources if isinstance(source, RequestField)]
+    needed += [key for view in features.views for key in view.by]
+    for source in features.sources:
+        if isinstance(source, RequestFeatures):
+            needed += [name for name in source.inputs if name not in features.columns]
+    missing = next((name for name in needed if name not in fields), None)
+    if missing is not None:
+        raise InvalidSystem(
+            f"{where}: the request of service `{service}` has no field `{missing}`, which the features of its model read; "
+            f"it has {', '.join(fields)}",
+            hint=f"add `{missing}` to the request's class",
+        )
+
+
+def check_release(service: str, release: object, where: str) -> None:
+    """InvalidSystem unless the plan, where there is one, can be followed."""
+    if release is None:
+        return
+    if not isinstance(release, Plan):
+        raise InvalidSystem(f"{where}: release={release!r} of service `{service}` is not a plan",
+                            hint='hr.shadow("1h") >> hr.canary(5, 25, 100) >> hr.probation("7d")')  # fmt: skip
+    try:
+        checked(Policy(release))
+    except HeadraceError as error:
+        raise InvalidSystem(f"{where}: service `{service}`: {error.message}", hint=error.hint) from None
+
+
+def check_trigger(trigger: object, where: str) -> None:
+    """InvalidSystem unless it is a comparison of a statistic."""
+    if not isinstance(trigger, Trigger):
+        raise InvalidSystem(f"{where}: retrain_when={trigger!r} is not a trigger", hint="retrain_when=hr.psi > 0.2")

@@ -37,10 +37,11 @@ class Door:
         arguments = [self._headrace, "run", str(self._system), "--clock", self._clock, "--port", "0", "--json"]
         self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, env=self._environment)
         assert self._process.stdout is not None
-        ready = self._process.stdout.readline()
-        if not ready:
-            raise Refused(f"`headrace run` ended with {self._process.wait()}; see {log.name}")
-        url = urlsplit(json.loads(ready)["http"])
+        line = self._process.stdout.readline()
+        ready = json.loads(line) if line else {}
+        if "http" not in ready:
+            raise Refused(f"`headrace run` ended with {self._process.wait()}: {ready.get('error', f'see {log.name}')}")
+        url = urlsplit(ready["http"])
         self.address = (url.hostname or "", url.port or 0)
         self._connection = http.client.HTTPConnection(*self.address, timeout=600)
         return self

@@ -21,7 +21,7 @@ SETTLE_SECONDS = 120
 
 @dataclass
 class Stage:
-    """`given` payments; `payments` as they arrive, the shift of the spending included; `reports` of their frauds; `figures` of the report,
+    """`payments` as they arrive, the shift of the spending included; `reports` of their frauds; `figures` of the report;
     `seconds` of each step."""
 
     door: Door

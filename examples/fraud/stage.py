@@ -21,8 +21,8 @@ SETTLE_SECONDS = 120
 
 @dataclass
 class Stage:
-    """`payments` as they arrive, the shift of the spending included; `reports` of their frauds; `figures` of the report;
-    `seconds` of each step."""
+    """`given` payments; `payments` as they arrive, the shift of the spending included; `reports` of their frauds;
+    `figures` of the report; `seconds` of each step."""
 
     door: Door
     plan: Plan

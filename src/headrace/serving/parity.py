@@ -37,7 +37,8 @@ class Difference:
 
 @dataclass(slots=True)
 class Parity:
-    """`values_compared` is predictions times features. `values_stale`: values that were not yet those of the newest
+    """`values_compared` is predictions times features; a prediction that several versions scored counts once, and the
+    features of each of its records are compared. `values_stale`: values that were not yet those of the newest
     events appended when the prediction was made. `max_staleness_s`: the longest age, then, of an event that was appended
     and not yet applied. `differences` are the first hundred."""
 
@@ -58,8 +59,11 @@ def parity(ctx: Context, service: str) -> Parity:
     frames = {stream: log_history(ctx, stream) for stream in streams}
     records = (record for _, record in prediction_records(ctx, service) if record.request and record.features)
     result = Parity()
+    predictions: set[str] = set()
     while batch := list(islice(records, AT_ONCE)):
         _compare(ctx, spec, batch, frames, appended, result)
+        predictions.update(record.id for record in batch)
+    result.values_compared = len(predictions) * len(features.columns)
     return result
 
 
@@ -82,7 +86,6 @@ def _compare(
     logged = np.array([record.features for record in records], dtype=np.float64)
     expected = recompute(features, reads, frames, ctx.specs, asking=spec.request_stream)
     different = ~_same_bits(logged, expected)
-    result.values_compared += different.size
     result.values_different += int(different.sum())
     for row, column in np.argwhere(different)[: SHOWN - len(result.differences)].tolist():
         record = records[row]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,6 +50,20 @@ def test_what_the_contract_refuses_and_what_comes_again_is_left_out(tmp_path):
     out = tmp_path / "out.parquet"
     assert backfill_files(SPECS, {"pay": file}, spine="pay", features=["own"], out=out)["rows"] == 2
     assert pl.read_parquet(out)["own_sum_x_short"].to_list() == [0.5, 2.5]
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "csv"])
+def test_a_bad_value_in_a_text_file_costs_its_own_row(tmp_path, kind):
+    rows = [{"id": n, "at": f"2024-01-01T00:00:0{n}Z", "a": 0, "b": "u", "x": n + 0.5, "flag": True} for n in range(4)]
+    rows[2]["x"] = "much"
+    file = tmp_path / f"pay.{kind}"
+    if kind == "ndjson":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        file.write_text("\n".join([",".join(rows[0]), *(",".join(str(v) for v in row.values()) for row in rows)]))
+    out = tmp_path / "out.parquet"
+    assert backfill_files(SPECS, {"pay": file}, spine="pay", features=["own"], out=out)["rows"] == 3
+    assert pl.read_parquet(out)["own_sum_x_short"].to_list() == [0.5, 1.5, 3.5]
 
 
 def test_wrong_use_is_named(tmp_path):

@@ -17,7 +17,7 @@ REQUESTS_A_DAY = 750
 FEWEST_REQUESTS = 20_000
 WITHOUT_SHADOW = {"steps": [{"canary": [5, 25, 100], "each": "1d"}]}
 """The sabotaged challenger goes to clients at once: in shadow it would be found before any saw it."""
-HOUR = timedelta(hours=1)
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
 MANY = 100_000
 ENDED = ("promoted", "rolled_back")
 
@@ -45,7 +45,8 @@ class Replay:
 
     def _day(self, day: int) -> None:
         """One day. A request is sent before its payment arrives in even hours, and after it in odd ones; in both, after
-        everything of earlier hours has been applied. At midnight all that follows has been decided."""
+        everything of earlier hours has been applied. Nothing of a day comes after its midnight: all of it counts in what
+        is decided then."""
         stage = self.stage
         start = stage.plan.start + timedelta(days=day)
         events = stage.payments_between(start, start + timedelta(days=1))
@@ -55,7 +56,7 @@ class Replay:
         for hour in range(24):
             begin, end = start + hour * HOUR, start + (hour + 1) * HOUR
             now = events.filter((pl.col("at") >= begin) & (pl.col("at") < end))
-            stage.clock(end)
+            stage.clock(end - SECOND)
             if hour % 2 == 0:
                 self._ask(now)
             stage.door.send("transaction", lines(now.select(EVENT)))
@@ -63,6 +64,7 @@ class Replay:
             stage.wait_until_applied()
             if hour % 2 == 1:
                 self._ask(now)
+        stage.clock(start + timedelta(days=1))
         stage.settle()
 
     def _ask(self, events: pl.DataFrame) -> None:

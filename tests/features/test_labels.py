@@ -77,3 +77,6 @@ def test_snapshots_have_the_known_keys_only():
     asking = asking_points(SnapshotSpine("pay", "a", 7), tables, SPECS)
     assert asking.select(pl.col("at").dt.epoch("us"), "a").rows() == [(7, 0), (7, 1), (7, 2)]
     assert len(asking_points(SnapshotSpine("pay", "a", 4), tables, SPECS, end=8)) == 1
+    behind = frames([payment(0, 700), payment(1, 3, a=1)], [])
+    live_first = asking_points(SnapshotSpine("pay", "a", 7), behind, SPECS, end=8)
+    assert live_first["a"].to_list() == [1], "a history imported behind a live event was known before it"

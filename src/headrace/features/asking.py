@@ -39,11 +39,9 @@ def spine_stream(spine: Spine) -> str | None:
 def _snapshots(
     spine: SnapshotSpine, frame: pl.DataFrame, stream: StreamSpec, start: int | None, end: int | None
 ) -> pl.DataFrame:
-    """For each multiple of the period, the keys of which an event had been appended with a time up to then."""
+    """For each multiple of the period, the keys of which an event with a time up to then was known by then."""
     time = frame[stream.time].to_physical()
-    seen = frame.select(
-        pl.col(spine.key).alias("key"), pl.max_horizontal(time, pl.col("_created").cum_max()).alias("seen")
-    ).drop_nulls()
+    seen = frame.select(pl.col(spine.key).alias("key"), pl.max_horizontal(time, pl.col("_created")).alias("seen")).drop_nulls()
     first = seen.group_by("key").agg(pl.col("seen").min()).sort("key")
     low = int(first["seen"].min() or 0) if start is None else start  # type: ignore[arg-type]
     high = (int(time.max() or 0) + 1 if len(time) else low) if end is None else end  # type: ignore[arg-type]

@@ -16,13 +16,20 @@ from headrace.features.types import FeatureSet, WindowView
 from headrace.kernel.specs import Specs
 
 
+def in_order_of_creation(frame: pl.DataFrame) -> pl.DataFrame:
+    """The events in the order in which they became known, which counts as their offset: a history that is imported behind
+    live events was known before them."""
+    if frame["_created"].is_sorted():
+        return frame
+    return frame.sort("_created", "_offset").with_columns(_offset=pl.int_range(pl.len(), dtype=pl.Int64))
+
+
 def created_positions(frame: pl.DataFrame, at: np.ndarray) -> np.ndarray:
-    """The last offset whose running maximum of `_created` is <= at, -1 for none: what had been appended by then."""
+    """The last offset of the events, in order of creation, with `_created` <= at, -1 for none: what was known by then."""
     if not len(frame):
         return np.full(len(at), -1, np.int64)
-    created = np.maximum.accumulate(frame["_created"].to_numpy())
     offsets = np.append(frame["_offset"].to_numpy(), -1)
-    return offsets[np.searchsorted(created, at, side="right") - 1]
+    return offsets[np.searchsorted(frame["_created"].to_numpy(), at, side="right") - 1]
 
 
 def asking_points_of(
@@ -44,9 +51,11 @@ def backfill(
     """The asking rows with the columns of the features, in order; rows keep their order.
 
     `asking` comes from `asking_points`. A row is asked at `_at`, with everything seen of `spine` (the stream whose events
-    the rows are) up to its own offset, and of other streams what was appended by then; reports count from their event
+    the rows are) up to its own offset, and of other streams what was known by then (`_created` <= `_at`); reports count from their event
     time on. `spine` is None when the rows are no events.
     """
+
+    frames = {name: frame if name == spine else in_order_of_creation(frame) for name, frame in frames.items()}
 
     def evaluated(view: WindowView) -> list[Values]:
         return view_values(view, asking_points_of(view, asking, frames, spine), frames, specs)

@@ -31,6 +31,8 @@ class Replay:
     asked: list[tuple[int, Answer]]
     retrained: dict[str, Any] | None = None
     sabotaged: int | None = None
+    told: bool = False
+    """Whether every rollout came to its end before the payments did."""
 
     def run(self) -> None:
         """Replay until the sabotaged challenger is rolled back, or the data end."""
@@ -40,6 +42,7 @@ class Replay:
                 self._day(day)
                 bar.advance(self._state(day))
                 if not self._goes_on(bar):
+                    self.told = True
                     break
         self._figures()
 

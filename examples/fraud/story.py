@@ -30,6 +30,7 @@ from rich.console import Console
 from stage import SYSTEM, Stage, display
 
 CONNECTIONS = 8
+ENOUGH = "150,000 payments over 183 days are enough traffic for every step."
 
 
 def main(
@@ -68,6 +69,8 @@ def main(
             progress.stop()
             proofs.why(stage, replay.asked, console)
             proofs.status(stage, console)
+            if not replay.told:
+                console.print(f"[yellow]The story was cut short: the payments end before its last rollout. {ENOUGH}")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     figures["steps"] = stage.seconds

@@ -29,6 +29,8 @@ import headrace as hr
 
 system = hr.System("{name}")
 
+pytestmark = pytest.mark.slow
+
 
 @system.stream(id="order_id", key="customer", time="at")
 class Order:

@@ -18,6 +18,8 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 NOW, LAST = 200, 246
 """Days: until when history is imported, and until when the following days are replayed."""
 
+pytestmark = pytest.mark.slow
+
 
 def module(folder: str, name: str) -> ModuleType:
     """A module of an example, imported alone: examples have modules of the same names."""

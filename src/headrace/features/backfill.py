@@ -51,8 +51,8 @@ def backfill(
     """The asking rows with the columns of the features, in order; rows keep their order.
 
     `asking` comes from `asking_points`. A row is asked at `_at`, with everything seen of `spine` (the stream whose events
-    the rows are) up to its own offset, and of other streams what was known by then (`_created` <= `_at`); reports count from their event
-    time on. `spine` is None when the rows are no events.
+    the rows are) up to its own offset, and of other streams what was known by then (`_created` <= `_at`); reports count
+    from their event time on. `spine` is None when the rows are no events.
     """
 
     frames = {name: frame if name == spine else in_order_of_creation(frame) for name, frame in frames.items()}

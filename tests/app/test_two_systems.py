@@ -20,6 +20,8 @@ from headrace.engines.lake.delta import DeltaLake
 from headrace.engines.online.lmdb_store import LmdbStore
 from headrace.ledger.tiles import decode_bundle
 
+pytestmark = pytest.mark.slow
+
 SYSTEM = '''"""A shop."""
 
 from datetime import datetime
@@ -28,8 +30,6 @@ from typing import Annotated
 import headrace as hr
 
 system = hr.System("{name}")
-
-pytestmark = pytest.mark.slow
 
 
 @system.stream(id="order_id", key="customer", time="at")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
@@ -60,7 +61,7 @@ def test_the_better_version_passes_on_the_same_rows_and_the_worse_does_not(ctx: 
     assert not worse.passed and worse.log_loss["estimate"] == pytest.approx(-better.log_loss["estimate"])
     same = compare(ctx, "scoring", 2, 3, **window)
     assert not same.passed and "not better" in same.reason
-    facts = better.as_facts()
+    facts = asdict(better)
     assert msgspec.json.decode(msgspec.json.encode(facts)) == facts
     assert compare(ctx, "scoring", 1, 2, **window) == better
 

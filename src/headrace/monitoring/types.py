@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from headrace.kernel.times import DAY
 
@@ -108,10 +108,6 @@ class Comparison:
     log_loss: dict[str, float]
     passed: bool
     reason: str
-
-    def as_facts(self) -> dict[str, Any]:
-        """JSON types."""
-        return asdict(self)
 
 
 psi = Statistic("psi")

@@ -12,7 +12,6 @@ import polars as pl
 
 from headrace.data.files import write_table
 from headrace.engines.context import Context
-from headrace.kernel.times import DAY
 from headrace.serving.types import CellCounts, PredictionRecord, ServiceSpec
 
 CHUNK = 16_384
@@ -114,8 +113,3 @@ def _add(total: CellCounts, cell: _Cell) -> None:
 def _sum(before: np.ndarray | None, counts: list[int]) -> np.ndarray:
     more = np.array(counts, dtype=np.int64)
     return more if before is None or not len(before) else before + more
-
-
-def asking_day(at: int) -> int:
-    """The asking day of a time: days since 1970-01-01."""
-    return at // DAY

@@ -57,9 +57,3 @@ def log_loss(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     """The mean log loss (nats); NaN without rows."""
     losses = log_losses(labels, scores)
     return float(losses.mean()) if len(losses) else float("nan")
-
-
-def brier_score(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
-    """The mean squared difference of score and label; NaN without rows."""
-    y, s = _arrays(labels, scores)
-    return float(np.mean((s - y) ** 2)) if len(y) else float("nan")

@@ -51,7 +51,7 @@ class FileBlobs:
     def get(self, prefix: str, digest: str) -> bytes:
         path = self._path(prefix, digest)
         if not _DIGEST.fullmatch(digest) or not path.is_file():
-            raise NotFound(f"no blob `{digest}` in `{prefix}`", hint="`headrace doctor` finds what is missing")
+            raise NotFound(f"no blob `{digest}` in `{prefix}`", hint="restore a backup into a new folder: `headrace restore`")
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != digest:
             raise CheckFailed(f"blob `{digest}` in `{prefix}` does not match its digest", hint="restore it from a backup")

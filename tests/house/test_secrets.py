@@ -50,6 +50,6 @@ def test_the_search_finds_what_it_must(text: str) -> None:
     assert findings(text)
 
 
-@pytest.mark.parametrize("text", ["GET /services/scoring/predict", "DATA/audit/checkpoint", "./work/file"])
+@pytest.mark.parametrize("text", ["GET /services/scoring/predict", "DATA/audit/checkpoint", "./home/file"])
 def test_the_search_leaves_the_rest(text: str) -> None:
     assert not findings(text)

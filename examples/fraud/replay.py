@@ -48,7 +48,7 @@ class Replay:
 
     def _day(self, day: int) -> None:
         """One day. A request is sent before its payment arrives in even hours, and after it in odd ones; in both, after
-        everything of earlier hours has been applied. Nothing of a day comes after its midnight: all of it counts in what
+        everything of earlier hours has been applied and decided. Nothing of a day comes after its midnight: all of it counts in what
         is decided then."""
         stage = self.stage
         start = stage.plan.start + timedelta(days=day)
@@ -60,6 +60,7 @@ class Replay:
             begin, end = start + hour * HOUR, start + (hour + 1) * HOUR
             now = events.filter((pl.col("at") >= begin) & (pl.col("at") < end))
             stage.clock(end - SECOND)
+            stage.settle()
             if hour % 2 == 0:
                 self._ask(now)
             stage.door.send("transaction", lines(now.select(EVENT)))

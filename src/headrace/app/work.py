@@ -62,9 +62,10 @@ class Work:
         self.draining = False
         acting = ctx.acting(SYSTEM)
         self._applying = Applying(acting)
+        loop = Loop(acting)
         self.workers = [
             Worker("applier", self._applying.step, idle=IDLE_SECONDS),
-            Worker("loop", Loop(acting).step, idle=LOOP_SECONDS),
+            Worker("loop", loop.step, idle=LOOP_SECONDS, due=loop.due if ctx.clock.virtual else None),
             Worker("sequencer", Sequencer(acting).step, idle=SEQUENCER_SECONDS),
         ]
 

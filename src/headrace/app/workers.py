@@ -6,20 +6,27 @@ import threading
 import traceback
 from collections.abc import Callable
 
+from headrace.kernel.clocks import MACHINE
 from headrace.kernel.log import LOG
 
 LONGEST_PAUSE_SECONDS = 30.0
+LOOK_SECONDS = 0.005
+"""Between two looks whether a step is due."""
 
 
 class Worker:
     """Repeats `step` until stopped. A step that returns a true value is followed by the next at once, else after `idle`
-    seconds. An exception is logged and the step retried after a pause that doubles: from 0.1 s up to 30 s."""
+    seconds, or as soon as `due()`. An exception is logged and the step retried after a pause that doubles: from 0.1 s up
+    to 30 s."""
 
-    def __init__(self, name: str, step: Callable[[], object], *, idle: float) -> None:
+    def __init__(
+        self, name: str, step: Callable[[], object], *, idle: float, due: Callable[[], bool] | None = None
+    ) -> None:
         self.name = name
         self.error: str | None = None
         self._step = step
         self._idle = idle
+        self._due = due
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -49,4 +56,12 @@ class Worker:
                 LOG.info("worker recovered", worker=self.name, failures=failures)
                 failures, self.error = 0, None
             if not busy:
-                self._stop.wait(self._idle)
+                self._rest()
+
+    def _rest(self) -> None:
+        if self._due is None:
+            self._stop.wait(self._idle)
+            return
+        until = MACHINE.monotonic() + self._idle
+        while not self._due() and MACHINE.monotonic() < until and not self._stop.wait(LOOK_SECONDS):
+            pass

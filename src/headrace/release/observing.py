@@ -86,6 +86,8 @@ def observe(state: State, service: ServiceSpec, routes: Routes, records: list[Pr
         if step is None or step < 0:
             continue
         here = step == state.step
+        if here:
+            state.evidence.counted_at = max(state.evidence.counted_at, *(record.at for record in mine))
         if 0 < weight < 1:
             _answers(state, service, mine, weight, bits, here)
         else:

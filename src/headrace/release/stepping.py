@@ -101,11 +101,16 @@ def _read(ctx: Context, spec: ServiceSpec, state: State) -> State | None:
 
 
 def _leave(ctx: Context, spec: ServiceSpec, state: State, non_inferiority: Guard) -> State | None:
-    """The next step when this one has lasted, has enough requests of both arms and the evidence; without them it waits."""
+    """The next step when this one has lasted, has enough requests of both arms and the evidence; without them it waits.
+
+    What was asked at the present instant has to be past first: the instant of a virtual clock has room for more, and how
+    much of it the log holds by now is chance."""
     step, evidence = state.policy.steps[state.step], state.evidence
     fewest = min(evidence.here_champion, evidence.here_challenger)
+    now = ctx.clock.now()
     if (
-        ctx.clock.now() < state.entered_at + step.duration
+        now < state.entered_at + step.duration
+        or now <= evidence.counted_at
         or fewest < state.policy.minimum_requests
         or non_inferiority.verdict != "ok"
     ):

@@ -26,7 +26,8 @@ class Evidence(msgspec.Struct):
     answers (error, score) by prediction id whose shadow has not come yet; answers above `slow_above` microseconds are slow.
 
     Probation has taken `looks` at the late labels, the last on `looked_at_rows` rows; at its last try they were known up
-    to event time `tried_at`. `accepted`: a person resumed the rollout, so that the policy holds it no more.
+    to event time `tried_at`. `accepted`: a person resumed the rollout, so that the policy holds it no more. `counted_at`:
+    event time of the newest request counted in the present step.
     """
 
     guards: GuardState = msgspec.field(default_factory=GuardState)
@@ -41,6 +42,7 @@ class Evidence(msgspec.Struct):
     looked_at_rows: int = 0
     tried_at: int = -(10**18)
     accepted: bool = False
+    counted_at: int = -(10**18)
 
 
 @dataclass(frozen=True, slots=True)

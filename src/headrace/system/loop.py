@@ -28,9 +28,13 @@ class Loop:
         self._holder = f"{socket.gethostname()}:{ctx.settings.data.resolve()}"
         self._jobs: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
-        self._settled_at = -1
+        self._settled_at = self._stepped_at = -1
         self._renew_at = 0.0
         self._decided: set[str] = set()
+
+    def due(self) -> bool:
+        """Whether the event clock has moved since the last step: a replay waits for what is decided then."""
+        return self._ctx.clock.now() != self._stepped_at
 
     def step(self) -> None:
         """Decide all that can be decided at the event clock's time."""
@@ -39,7 +43,7 @@ class Loop:
             if not ctx.catalog.lease(ctx.namespace.name("loop"), self._holder, LEASE_SECONDS):
                 return
             self._renew_at = MACHINE.monotonic() + LEASE_SECONDS / 3
-        now = ctx.clock.now()
+        self._stepped_at = now = ctx.clock.now()
         moving = [rollouts.tick(ctx, service.name) for service in ctx.specs.all(ServiceSpec)]
         warming = any(rollout is not None and rollout.state == "warming" for rollout in moving)
         at_rest = not warming and all(self._taken_over(service.name) for service in ctx.specs.all(ServiceSpec))

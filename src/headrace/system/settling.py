@@ -11,7 +11,7 @@ from headrace.kernel.times import format_time
 from headrace.system.tables import loop_state
 from headrace.system.types import Settled
 
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.005
 
 
 def mark(ctx: Context, now: int) -> None:

@@ -21,6 +21,7 @@ from headrace.engines.open import open_context
 from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.settings import Settings
 from headrace.kernel.times import DAY, HOUR, MINUTE, format_time, parse_time
+from headrace.registry import versions
 from headrace.registry.tables import VERSIONS
 from headrace.release import rollouts
 from headrace.release.types import Rollout
@@ -65,11 +66,12 @@ def service() -> ServiceSpec:
 
 
 def opened(folder: Path) -> Context:
-    """The world with versions 1, 2 and 3, or opened again."""
+    """The world with the approved versions 1, 2 and 3, or opened again."""
     again = (folder / "catalog.sqlite").exists()
     ctx = open_context(Settings(data=folder), "bank", system().specs(), clock=FixedEventClock(START))
     for number in () if again else (1, 2, 3):
         register(ctx, number)
+        versions.approve(ctx, "fraud", number, reason="a test")
     return ctx
 
 

@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from release_world import opened, ticked, with_champion
+from release_world import opened, register, ticked, with_champion
 
 from headrace.engines.context import Context
-from headrace.kernel.errors import InvalidInput, NotFound
-from headrace.release import operations
+from headrace.kernel.errors import Conflict, InvalidInput, NotFound
+from headrace.registry import versions
+from headrace.release import deployments, operations
 from headrace.serving.routes import route
 
 
@@ -44,3 +45,18 @@ def test_deployments_are_listed_and_looked_up_by_time(ctx: Context) -> None:
     with ctx.catalog.reading() as connection:
         table = route(connection, ctx.system, "scoring")
     assert table is not None and table.generation == first.generation
+
+
+def test_a_version_that_nobody_approved_is_not_released(ctx: Context) -> None:
+    register(ctx, 4)
+    for champion in (None, 1):  # (the first champion needs an approval too)
+        with pytest.raises(Conflict, match=r"nobody has approved version 4 of model `fraud`") as refused:
+            operations.start(ctx, service="scoring", version=4)
+        assert (refused.value.code, refused.value.status, refused.value.exit_code) == ("conflict", 409, 3)
+        assert refused.value.hint.startswith("`headrace registry approve fraud 4 ")
+        live = deployments.history(ctx, "scoring")
+        assert [d.champion for d in live] == [champion] * len(live)
+        if champion is None:
+            operations.start(ctx, service="scoring", version=1)
+    versions.approve(ctx, "fraud", 4, reason="it is good")
+    assert operations.start(ctx, service="scoring", version=4).state == "warming"

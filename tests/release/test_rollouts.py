@@ -229,7 +229,7 @@ def test_what_was_live_at_a_time_has_an_answer(ctx: Context) -> None:
         assert live is not None and live.champion == champion
     with ctx.catalog.reading() as connection:
         kinds = list(connection.execute(select(OUTBOX.c.kind).order_by(OUTBOX.c.sequence)).scalars())
-    assert kinds == [
+    assert kinds == ["registry.approve"] * 3 + [
         "deployment.changed", "rollout.promoted", "deployment.changed", "rollout.warming", "deployment.changed",
         "rollout.promoted",
     ]  # fmt: skip

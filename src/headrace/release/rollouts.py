@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 from headrace.engines.context import Context
 from headrace.kernel.errors import Conflict, InvalidInput, NotFound
 from headrace.registry import versions
+from headrace.registry.types import ModelVersion
 from headrace.release import store
 from headrace.release.guards import BY_CHALLENGER
 from headrace.release.moves import champion_only, finish, hold_at, step_routes
@@ -26,10 +27,11 @@ __all__ = ["canary_entities", "hold", "promote", "resume", "rollback", "start", 
 def start(ctx: Context, service: str, version: int, *, policy: Policy | None = None, reason: str = "") -> Rollout:
     """Release `version` of the service's model step by step; with no champion yet it is champion at once.
 
-    Raises NotFound for an unknown service or version, Conflict while another rollout of the service is in progress.
+    Raises NotFound for an unknown service or version, Conflict for a version that nobody approved and while another
+    rollout of the service is in progress.
     """
     spec = ctx.specs.get(ServiceSpec, service)
-    versions.version(ctx, spec.model.name, version)
+    _check_approved(versions.version(ctx, spec.model.name, version))
     chosen = declared_policy(spec) if policy is None else checked(policy)
     offset = ctx.events.end(ctx.namespace.predictions(service), 0)
     with ctx.catalog.transaction() as connection:
@@ -113,6 +115,14 @@ def rollback(ctx: Context, service: str, reason: str) -> Rollout:
         if state.champion is None:
             raise Conflict(f"before version {state.challenger} there was no champion", hint="release another version")
         return store.shape(connection, finish(connection, ctx, state, "rolled_back", reason))
+
+
+def _check_approved(found: ModelVersion) -> None:
+    if found.approved_by is None:
+        raise Conflict(
+            f"nobody has approved version {found.number} of model `{found.name}`; only an approved version is released",
+            hint=f'`headrace registry approve {found.name} {found.number} --reason "..."` approves it',
+        )
 
 
 def _newest(connection: Connection, ctx: Context, service: str) -> State:

@@ -98,6 +98,25 @@ def test_bad_requests_name_the_field_and_log_nothing(make_context: Any) -> None:
     assert logged(ctx) == []
 
 
+def test_a_query_argument_is_refused_by_name(make_context: Any) -> None:
+    ctx = make_context(SPECS)
+    release(ctx, 1)
+    with serving(ctx, {1: MODEL}) as client:
+        for path, body in (
+            ("/services/quiet/predict", order(1)),
+            ("/services/quiet/predict/batch", {"rows": [order(1)]}),
+            ("/predict", {"input": [1.0] * len(FEATURES)}),
+        ):
+            for query, name in (("explain=true", "explain"), ("versoin=3&x=1", "versoin"), ("dry", "dry"), ("%F0%9F=1", "\ufffd")):
+                status, answer = client.request("POST", f"{path}?{query}", body)
+                error = answer["error"]
+                assert (status, error["code"], error["field"]) == (400, "invalid_input", name)
+                assert f"`{name}`" in error["message"] and "allowed: none" in error["message"] and error["hint"]
+                assert ("headrace why" in error["hint"]) == (name == "explain")
+            assert logged(ctx) == []
+        assert client.request("POST", "/services/quiet/predict?", order(1))[0] == 200
+
+
 def test_a_chunked_body_over_the_limit_is_refused_while_it_arrives(make_context: Any) -> None:
     ctx = make_context(SPECS)
     release(ctx, 1)

@@ -18,7 +18,7 @@ from headrace.kernel.errors import HeadraceError, NotFound
 from headrace.kernel.identity import Permission, Principal, authorize
 from headrace.kernel.log import LOG
 from headrace.serving.counters import Counters
-from headrace.serving.doors import Door, InputDoor, ServiceDoor, key_of
+from headrace.serving.doors import Door, InputDoor, ServiceDoor, key_of, unknown_argument
 from headrace.serving.http import (
     Aborted,
     Answer,
@@ -143,6 +143,8 @@ class PredictionApp:
             if door is not None and scope["method"] == "POST":
                 headers = dict(scope["headers"])
                 authorize(self._authenticate(headers), Permission.PREDICT)
+                if scope["query_string"]:
+                    raise unknown_argument(path, scope["query_string"])
                 body = await read_body(receive, headers)
                 await reply(send, 200, door.render(await door.begin(body, key_of(headers))))
             else:

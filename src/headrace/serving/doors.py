@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
 import msgspec
 import numpy as np
@@ -149,3 +150,12 @@ def key_of(headers: Mapping[bytes, bytes]) -> str | None:
     if not 0 < len(key) <= 255:
         raise InvalidInput("the header Idempotency-Key has more than 255 characters or none", hint="send a short unique text")
     return key.decode("latin-1")
+
+
+def unknown_argument(path: str, query: bytes) -> InvalidInput:
+    """What is wrong with a prediction's query string: prediction routes take no arguments."""
+    name = next(iter(parse_qs(query.decode("latin-1"), keep_blank_values=True)), "")
+    hint = "send the request's fields in the body"
+    if name == "explain":
+        hint = "reasons are not given yet; `headrace why PREDICTION_ID` shows a prediction's features and version"
+    return InvalidInput(f"unknown query argument `{name}` of `{path}`; allowed: none", hint=hint, field=name)

@@ -107,7 +107,12 @@ def test_a_query_argument_is_refused_by_name(make_context: Any) -> None:
             ("/services/quiet/predict/batch", {"rows": [order(1)]}),
             ("/predict", {"input": [1.0] * len(FEATURES)}),
         ):
-            for query, name in (("explain=true", "explain"), ("versoin=3&x=1", "versoin"), ("dry", "dry"), ("%F0%9F=1", "\ufffd")):
+            for query, name in (
+                ("explain=true", "explain"),
+                ("versoin=3&x=1", "versoin"),
+                ("dry", "dry"),
+                ("%F0%9F=1", "\ufffd"),
+            ):
                 status, answer = client.request("POST", f"{path}?{query}", body)
                 error = answer["error"]
                 assert (status, error["code"], error["field"]) == (400, "invalid_input", name)

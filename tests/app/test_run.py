@@ -145,7 +145,11 @@ def test_a_system_goes_on_where_it_was_however_it_ended(tmp_path: Path) -> None:
             200, {"stream": "order", "appended": 3, "offset": 0},
         )  # fmt: skip
         until(lambda: stream(run)["accepted"] == 3)
-        assert run.ask("POST", "/api/v1/clock", b'{"now":"2999-01-01T00:00:00Z"}')[0] == 403, "its clock is real"
+        for body in (None, b"", b"{", b"{}", b'{"now":5}', b'{"now":"2999-01-01T00:00:00Z"}'):
+            for content_type in ("application/json", "text/plain"):
+                status, answer, _ = run.ask("POST", "/api/v1/clock", body, content_type=content_type)
+                assert (status, answer["error"]["code"]) == (403, "denied"), "its clock is real"
+                assert "--clock virtual" in answer["error"]["hint"]
         assert run.stop(signal.SIGINT) == 0
     with Running(data, file=file) as run:
         assert run.ask("POST", "/streams/order/events", lines(3, 4))[1]["offset"] == 3

@@ -17,6 +17,8 @@ from headrace.app.prediction_schema import prediction_paths
 from headrace.app.routes import PUBLIC, Door
 from headrace.data.appending import append_raw
 from headrace.data.types import StreamSpec
+from headrace.engines.context import Context
+from headrace.kernel.errors import Denied
 from headrace.kernel.identity import Permission
 from headrace.kernel.times import format_time, parse_time
 
@@ -28,6 +30,11 @@ def _json(value: Any, status: int = 200) -> Response:
 def _get_clock(request: Request) -> Response:
     clock = request.state.ctx.clock
     return _json({"now": format_time(clock.now()), "virtual": clock.virtual})
+
+
+def _needs_virtual_clock(ctx: Context) -> None:
+    if not ctx.clock.virtual:
+        raise Denied("the clock of this system is real and cannot be set", hint="start it with `--clock virtual`")
 
 
 def _set_clock(request: Request, now: Annotated[str, Body(embed=True)]) -> Response:
@@ -74,7 +81,7 @@ def _openapi(request: Request) -> Response:
 _UNLISTED = {"include_in_schema": False}
 DOORS = (
     Door("GET", "/api/v1/clock", Permission.READ, _get_clock, {"summary": "The event clock of the system."}),
-    Door("POST", "/api/v1/clock", Permission.CLOCK, _set_clock, {"summary": "Advance a virtual clock."}),
+    Door("POST", "/api/v1/clock", Permission.CLOCK, _set_clock, {"summary": "Advance a virtual clock."}, _needs_virtual_clock),
     Door("POST", "/streams/{name}/events", Permission.WRITE_EVENTS, _append, {"summary": "Append events to a stream."}),
     Door("GET", "/metrics", Permission.READ, _metrics, {"summary": "Figures for Prometheus."}),
     Door("GET", "/openapi.json", Permission.READ, _openapi, _UNLISTED),

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from headrace.app.principals import Callers
 from headrace.app.work import Work
+from headrace.engines.context import Context
 from headrace.kernel.identity import Permission, authorize
 from headrace.kernel.log import request_id
 
@@ -25,13 +26,15 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 @dataclass(frozen=True, slots=True)
 class Door:
     """A way in: `path` has parameters in braces. `endpoint` finds the caller's Context in `request.state.ctx`, the work
-    process in `request.state.work`; `options` are those of FastAPI's `add_api_route`."""
+    process in `request.state.work`; `options` are those of FastAPI's `add_api_route`. `check` refuses, by the caller's
+    Context, what no body could make right: it runs before the body is read."""
 
     method: str
     path: str
     asks: Asks
     endpoint: Callable[..., Any]
     options: dict[str, Any] = field(default_factory=dict)
+    check: Callable[[Context], None] | None = None
 
 
 class Routes:
@@ -52,10 +55,10 @@ class Routes:
         self.doors[door.method, door.path] = door.asks
         self.app.router.add_api_route(
             door.path, door.endpoint, methods=[door.method], response_class=Response,
-            route_class_override=self._guarded(door.asks), **door.options,
+            route_class_override=self._guarded(door.asks, door.check), **door.options,
         )  # fmt: skip
 
-    def _guarded(self, asks: Asks) -> type[APIRoute]:
+    def _guarded(self, asks: Asks, check: Callable[[Context], None] | None) -> type[APIRoute]:
         routes = self
 
         class GuardedRoute(APIRoute):
@@ -67,6 +70,8 @@ class Routes:
                     request.state.routes = routes
                     if isinstance(asks, Permission):
                         routes.admit(request, asks)
+                    if check is not None:
+                        check(request.state.ctx)
                     return await handler(request)
 
                 return guarded

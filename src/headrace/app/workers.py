@@ -19,9 +19,7 @@ class Worker:
     seconds, or as soon as `due()`. An exception is logged and the step retried after a pause that doubles: from 0.1 s up
     to 30 s."""
 
-    def __init__(
-        self, name: str, step: Callable[[], object], *, idle: float, due: Callable[[], bool] | None = None
-    ) -> None:
+    def __init__(self, name: str, step: Callable[[], object], *, idle: float, due: Callable[[], bool] | None = None) -> None:
         self.name = name
         self.error: str | None = None
         self._step = step

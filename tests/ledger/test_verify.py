@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_world import PREDICTIONS, act, open_world, predict
 
-from headrace.kernel.errors import InvalidInput
+from headrace.kernel.errors import InvalidInput, NotFound
 from headrace.ledger.checkpoint import Checkpoint, Signer, Verifier, load_key, parse_note
 from headrace.ledger.merkle import CompactRange, HashedLeaves, leaf_hash
 from headrace.ledger.sequencer import Sequencer
@@ -245,8 +245,11 @@ def test_a_public_key_is_enough_to_verify(folder, tmp_path):
     assert found(folder, key=str(public)) == []
     with pytest.raises(InvalidInput, match="no public key"):
         found(folder, key="nonsense")
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(NotFound, match=f"no checkpoint `{tmp_path / 'absent'}`") as refused:
         found(folder, key=str(public), checkpoint=tmp_path / "absent")
+    assert refused.value.exit_code == 4 and "headrace audit checkpoint" in refused.value.hint
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        found(folder, key=str(public), checkpoint=tmp_path)
 
 
 def test_a_verified_ledger_that_grows_stays_consistent_with_the_saved_checkpoint(folder, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from headrace.engines.context import Context
-from headrace.kernel.errors import CheckFailed, InvalidInput
+from headrace.kernel.errors import CheckFailed, InvalidInput, NotFound
 from headrace.ledger.batches import check_batches
 from headrace.ledger.checkpoint import Checkpoint, Verifier, key_path, load_key, parse_note
 from headrace.ledger.entries import entry_of, id_of
@@ -46,7 +46,8 @@ class Verification:
 def verify(ctx: Context, *, checkpoint: Path | None = None, key: str | None = None) -> Verification:
     """Check the whole ledger; `checkpoint` is a signed note saved earlier, `key` the public key or a file with it.
 
-    Without `key` the public half of the installation's signing key is used; InvalidInput when there is none.
+    Without `key` the public half of the installation's signing key is used; InvalidInput when there is none. NotFound
+    when there is no file `checkpoint`.
     """
     saved = None if checkpoint is None else _read_note(checkpoint)
     with ctx.catalog.reading() as connection:
@@ -76,6 +77,8 @@ def verify(ctx: Context, *, checkpoint: Path | None = None, key: str | None = No
 def _read_note(file: Path) -> str:
     try:
         return file.read_text()
+    except FileNotFoundError:
+        raise NotFound(f"there is no checkpoint `{file}`", hint="`headrace audit checkpoint > FILE` writes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"the checkpoint `{file}` cannot be read: {error}", hint="check the path") from None
 

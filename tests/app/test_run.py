@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +164,19 @@ def test_a_system_goes_on_where_it_was_however_it_ended(tmp_path: Path) -> None:
         run.process.kill()
         run.process.wait(10)
         until(lambda: not running(child))
+    assert ledgers_leader(data) == f"{socket.gethostname()}:{data.resolve()}/run/shop", "the next process need not wait"
     with Running(data, "--port", run.port, file=file) as run:
         until(lambda: stream(run)["position"] == 5)
         counts = stream(run)
         assert {name: counts[name] for name in ("accepted", "redelivered", "quarantined", "lag")} == {
             "accepted": 4, "redelivered": 1, "quarantined": 0, "lag": 0,
         }  # fmt: skip
+
+
+def ledgers_leader(data: Path) -> str:
+    """Who extended the ledger last."""
+    with closing(sqlite3.connect(data / "catalog.sqlite")) as catalog:
+        return str(catalog.execute("select holder from leases where name = 'ledger/sequencer'").fetchone()[0])
 
 
 def serve_pid(data: Path) -> int:

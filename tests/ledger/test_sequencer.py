@@ -187,6 +187,19 @@ def test_only_one_sequencer_leads(ctx, tmp_path):
     assert check_ledger(ctx) == 6
 
 
+def test_after_a_kill_the_next_process_of_the_same_place_leads_at_once_and_nobody_else(ctx, tmp_path):
+    killed = Sequencer(ctx, holder=ctx.place)
+    act(ctx, 2)
+    assert killed.step() == 2
+    act(ctx, 3)
+    other = open_world(tmp_path, "another-system")
+    assert Sequencer(other, holder=other.place).step() == 0, "it has a lock of its own and may run beside"
+    assert Sequencer(open_world(tmp_path)).step() == 0
+    again = open_world(tmp_path)
+    assert Sequencer(again, holder=again.place).step() == 3
+    assert check_ledger(ctx) == 5
+
+
 def test_a_leader_that_slept_through_its_lease_publishes_nothing_and_then_follows(ctx, tmp_path):
     sleeping, other = Sequencer(ctx), Sequencer(open_world(tmp_path))
     act(ctx, 2)

@@ -63,10 +63,11 @@ class Work:
         acting = ctx.acting(SYSTEM)
         self._applying = Applying(acting)
         loop = Loop(acting)
+        self._sequencer = Sequencer(acting, holder=acting.place)
         self.workers = [
             Worker("applier", self._applying.step, idle=IDLE_SECONDS),
             Worker("loop", loop.step, idle=LOOP_SECONDS, due=loop.due if ctx.clock.virtual else None),
-            Worker("sequencer", Sequencer(acting).step, idle=SEQUENCER_SECONDS),
+            Worker("sequencer", self._sequencer.step, idle=SEQUENCER_SECONDS),
         ]
 
     def start(self) -> None:
@@ -77,11 +78,12 @@ class Work:
             worker.start()
 
     def stop(self) -> None:
-        """End every thread after its step; what the lake has not yet is written."""
+        """End every thread after its step, let another process lead the ledger; what the lake has not yet is written."""
         for worker in self.workers:
             worker.stop()
         for worker in self.workers:
             worker.join(STOP_SECONDS)
+        self._sequencer.close()
         self._applying.flush()
         LOG.info("stopped")
 

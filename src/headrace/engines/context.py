@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -45,6 +46,12 @@ class Context:
     def run_folder(self) -> Path:
         """`DATA/run/SYSTEM`: clock, sockets, process ids; never data."""
         return self.settings.data / "run" / self.system
+
+    @property
+    def place(self) -> str:
+        """The host and the folder that the process lock of `headrace run` guards, as the holder of a lease: the next process
+        there goes on at once, whatever ended the last. Only the holder of that lock may take a lease by this name."""
+        return f"{socket.gethostname()}:{self.run_folder.resolve()}"
 
     def child_arguments(self) -> dict[str, str | None]:
         """Arguments of a compute job with which `headrace.app.child:context` opens the same world again."""

@@ -32,11 +32,12 @@ ROWS_A_STEP = 8192
 
 
 class Sequencer:
-    """`digest_after` is how many seconds prediction records may wait for their batch to fill."""
+    """`digest_after` is how many seconds prediction records may wait for their batch to fill. `holder` is who leads: this
+    sequencer alone, or `ctx.place` in the one process that has its lock."""
 
-    def __init__(self, ctx: Context, *, digest_after: float = 300.0) -> None:
+    def __init__(self, ctx: Context, *, digest_after: float = 300.0, holder: str | None = None) -> None:
         self._ctx = ctx
-        self._holder = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-8:]}"
+        self._holder = holder or f"{socket.gethostname()}-{os.getpid()}-{new_id()[-8:]}"
         self._leading_until = 0.0
         self._ask_at = 0.0
         self._digest_after = digest_after

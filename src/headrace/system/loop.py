@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 from headrace.engines.compute.port import Job
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
@@ -24,8 +22,6 @@ class Loop:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        # The place that the process lock of `headrace run` guards: its next process goes on at once, whatever ended the last.
-        self._holder = f"{socket.gethostname()}:{ctx.settings.data.resolve()}"
         self._jobs: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
         self._settled_at = self._stepped_at = -1
@@ -40,7 +36,7 @@ class Loop:
         """Decide all that can be decided at the event clock's time."""
         ctx = self._ctx
         if MACHINE.monotonic() >= self._renew_at:
-            if not ctx.catalog.lease(ctx.namespace.name("loop"), self._holder, LEASE_SECONDS):
+            if not ctx.catalog.lease(ctx.namespace.name("loop"), ctx.place, LEASE_SECONDS):
                 return
             self._renew_at = MACHINE.monotonic() + LEASE_SECONDS / 3
         self._stepped_at = now = ctx.clock.now()

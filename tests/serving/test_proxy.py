@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,12 @@ from serving_world import SPECS, serving, wait_until
 
 
 class Work:
-    """An upstream app that shows what it was sent; `gone` is set when a client went away during `/stream`."""
+    """An upstream app that shows what it was sent; `gone` is set when a client went away during `/stream`, `left` when
+    before the answer to `/silent`, which never comes."""
 
     def __init__(self) -> None:
         self.gone = threading.Event()
+        self.left = threading.Event()
         self.seen: list[dict[str, Any]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -35,6 +38,10 @@ class Work:
             (b"set-cookie", b"a=1"),
             (b"set-cookie", b"b=2"),
         ]
+        if scope["path"] == "/silent":
+            await receive()
+            self.left.set()
+            return
         if scope["path"] == "/stream":
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             gone = asyncio.ensure_future(receive())
@@ -163,8 +170,49 @@ def test_many_requests_at_once_share_few_connections(proxied: Any) -> None:
     assert results == [3] * 100
 
 
-def test_without_the_work_process_the_answer_says_so(make_context: Any, tmp_path: Path) -> None:
-    with serving(make_context(SPECS), {}, upstream=str(tmp_path / "absent.sock"), ready=lambda: True) as client:
-        status, answer = client.request("GET", "/api/v1/runs")
-        assert (status, answer["error"]["code"]) == (502, "engine_unreachable")
-        assert client.request("GET", "/health/live")[0] == 200
+def asked(client: Any, path: str, **headers: str) -> tuple[int, str, str]:
+    """Status, content type and text; every answer that there is no work process yet says when to ask again."""
+    client.connection.request("GET", path, headers=headers)
+    answer = client.connection.getresponse()
+    assert answer.status != 503 or answer.headers["retry-after"] == "1"
+    return answer.status, answer.headers["content-type"] or "", answer.read().decode()
+
+
+def test_while_the_work_process_is_away_programs_and_browsers_are_told_and_the_log_has_two_lines(
+    make_context: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "work.sock"
+    browser = "text/html,application/xhtml+xml,*/*;q=0.8"
+    with serving(make_context(SPECS), {}, upstream=str(path), ready=lambda: True) as client:
+        for _ in range(3):
+            status, kind, text = asked(client, "/api/v1/runs")
+            error = json.loads(text)["error"]
+            assert (status, kind, error["code"]) == (503, "application/json", "engine_unreachable")
+            status, kind, text = asked(client, "/runs/abc", accept=browser)
+            assert (status, kind) == (503, "text/html; charset=utf-8")
+            assert '<meta http-equiv="refresh"' in text and "work process does not answer" in text
+        assert asked(client, "/health/live")[0] == 200
+        with working(path):
+            assert [asked(client, "/x", accept=browser)[0] for _ in range(3)] == [200] * 3
+        path.unlink(missing_ok=True)
+        assert [asked(client, "/x")[0] for _ in range(3)] == [503] * 3
+    log = [
+        line.split(maxsplit=2)[1:]
+        for line in capsys.readouterr().err.splitlines()
+        if "work process" in line or "failed" in line
+    ]
+    assert [(level, event.partition(" error=")[0]) for level, event in log] == [
+        ("error", "work process lost"), ("info", "work process is back"), ("error", "work process lost"),
+    ]  # fmt: skip
+
+
+def test_a_client_that_goes_away_is_no_loss_of_the_work_process(proxied: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    client, work = proxied
+    for path, seen in (("/stream", work.gone), ("/silent", work.left)):
+        connection = http.client.HTTPConnection(client.host, client.port, timeout=5)
+        connection.request("GET", path)
+        wait_until(lambda path=path: any(scope["path"] == path for scope in work.seen))  # type: ignore[misc]
+        connection.close()
+        assert seen.wait(5)
+    assert asked(client, "/after")[0] == 200
+    assert "error" not in capsys.readouterr().err

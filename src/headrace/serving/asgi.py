@@ -36,9 +36,11 @@ from headrace.serving.journal import Journal
 from headrace.serving.loading import LoadedVersion, Reference, known_reference, load_version
 from headrace.serving.prediction import Predictor
 from headrace.serving.prediction_log import PredictionLog
-from headrace.serving.proxy import Upstream
+from headrace.serving.proxy import Upstream, WorkLost
 from headrace.serving.requests import RequestReader
 from headrace.serving.types import ServiceSpec
+from headrace.serving.waiting_page import HEADERS as PAGE
+from headrace.serving.waiting_page import waiting_page
 from headrace.serving.watching import Loader, RouteWatch
 
 SETTLE_SECONDS = 1.0
@@ -165,9 +167,19 @@ class PredictionApp:
             authorize(self._authenticate(dict(scope["headers"])), Permission.PREDICT)  # who may not ask learns no names
             raise self._unanswerable(scope["method"], path)
         elif self._upstream is not None:
-            await self._upstream.forward(scope, receive, send)
+            await self._forward(self._upstream, scope, receive, send)
         else:
             raise NotFound.of("path", path, self._doors)
+
+    async def _forward(self, upstream: Upstream, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await upstream.forward(scope, receive, send)
+        except WorkLost as error:  # (`upstream` has logged it once for all requests)
+            status, body, extra = answer_to(error)
+            if any(name == b"accept" and b"text/html" in value for name, value in scope["headers"]):
+                await reply(send, status, waiting_page(error), extra, PAGE)
+            else:
+                await reply(send, status, body, extra)
 
     def _unanswerable(self, method: str, path: str) -> HeadraceError:
         if path in self._doors:

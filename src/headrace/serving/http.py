@@ -22,7 +22,7 @@ DISCARDED = 16 << 20
 """So much of a refused body is read and thrown away: closing on unread bytes would reset the connection before the
 client has read why. Above it the connection is just closed."""
 encode = msgspec.json.Encoder().encode
-_JSON = (b"content-type", b"application/json")
+JSON: Headers = [(b"content-type", b"application/json")]
 
 
 class Aborted(Exception):
@@ -70,9 +70,9 @@ def _too_large(size: int) -> TooLarge:
     return TooLarge(f"the body has {size} bytes; allowed: {BODY_LIMIT}", hint="send fewer rows in one request")
 
 
-async def reply(send: Send, status: int, body: bytes, extra: Headers | None = None) -> None:
-    """Send a JSON answer."""
-    headers = [_JSON, (b"content-length", b"%d" % len(body)), *(extra or ())]
+async def reply(send: Send, status: int, body: bytes, extra: Headers | None = None, kind: Headers = JSON) -> None:
+    """Send a whole answer, JSON unless the headers in `kind` say otherwise."""
+    headers = [*kind, (b"content-length", b"%d" % len(body)), *(extra or ())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

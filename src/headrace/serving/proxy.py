@@ -24,21 +24,21 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 
 
-class BadGateway(EngineUnreachable):
-    """The work process is down or broke off."""
-
-    status = 502
+class WorkLost(EngineUnreachable):
+    """The work process is down, or broke off before it answered."""
 
 
-def _gone(why: str) -> BadGateway:
-    return BadGateway(f"the work process does not answer: {why}", hint="it is starting or was stopped; try again")
+def _gone(why: str) -> WorkLost:
+    return WorkLost(f"the work process does not answer: {why}", hint="it is starting or was stopped; try again")
 
 
 class _Connection(asyncio.Protocol):
-    """One connection. The parser fills `start` and `chunks`; `changed` wakes the one that waits."""
+    """One connection. The parser fills `start` and `chunks`; `changed` wakes the one that waits. `lost` says why it ended;
+    `abandoned`: because its client had gone away."""
 
     def __init__(self) -> None:
         self.lost: str | None = None
+        self.abandoned = False
         self.used_at = 0.0
         self._changed: asyncio.Future[None] | None = None
         self._writable = True
@@ -134,21 +134,31 @@ class _Connection(asyncio.Protocol):
 
 
 class Upstream:
-    """The work process behind the socket `path`. At most CONNECTIONS requests are passed on at once; others wait."""
+    """The work process behind the socket `path`. At most CONNECTIONS requests are passed on at once; others wait.
+
+    The log has one line when it is lost and one when it answers again, however many requests met it.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._idle: list[_Connection] = []
         self._free = asyncio.Semaphore(CONNECTIONS)
+        self._lost = False
 
     async def forward(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with what the work process answers. BadGateway when it does not, before anything was sent."""
+        """Answer with what the work process answers. WorkLost when it does not, before anything was sent."""
         async with self._free:
-            connection = await self._connect()
             try:
-                await self._exchange(connection, scope, receive, send)
-            finally:
-                self._release(connection)
+                connection = await self._connect()
+                try:
+                    await self._exchange(connection, scope, receive, send)
+                finally:
+                    self._release(connection)
+            except WorkLost as error:
+                if not self._lost:
+                    LOG.error("work process lost", error=error.message)
+                self._lost = True
+                raise
 
     def close(self) -> None:
         for connection in self._idle:
@@ -191,7 +201,12 @@ class Upstream:
         connection.sent = not more
         watching = asyncio.ensure_future(_disconnected(receive, connection))
         try:
-            await _answer(connection, send)
+            status, headers = await _started(connection)
+            if self._lost:
+                LOG.info("work process is back")
+            self._lost = False
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await _pass_body(connection, send)
         finally:
             watching.cancel()
 
@@ -217,20 +232,26 @@ def request_head(scope: Scope) -> tuple[bytes, bool]:
     return b"\r\n".join(lines) + b"\r\n\r\n", chunked
 
 
-async def _answer(connection: _Connection, send: Send) -> None:
+async def _started(connection: _Connection) -> tuple[int, list[tuple[bytes, bytes]]]:
+    """Status and headers of the answer, as soon as they are there."""
     while connection.start is None:
+        if connection.abandoned:
+            raise Aborted
         if connection.lost is not None:
             raise _gone(connection.lost)
         await connection.changed()
-    status, headers = connection.start
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    return connection.start
+
+
+async def _pass_body(connection: _Connection, send: Send) -> None:
     while True:
         complete, lost, body = connection.complete, connection.lost, connection.take()
         if complete:
             await send({"type": "http.response.body", "body": body, "more_body": False})
             return
         if lost is not None:
-            LOG.error("answer broke off", error=lost)
+            if not connection.abandoned:
+                LOG.error("answer broke off", error=lost)
             raise Aborted
         if body:
             await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -242,4 +263,5 @@ async def _disconnected(receive: Receive, connection: _Connection) -> None:
     """When the client goes away, so does the request to the work process."""
     while (await receive())["type"] != "http.disconnect":
         pass
+    connection.abandoned = True
     connection.transport.abort()

@@ -36,7 +36,7 @@ def test_importing_headrace_loads_nothing_heavy() -> None:
 
 
 def test_the_serving_process_loads_no_trainer_library() -> None:
-    assert not loaded("import headrace.app.serve") & TRAINERS
+    assert not loaded("import headrace.app.serving_process") & TRAINERS
 
 
 def test_the_system_files_load_no_trainer_library() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -25,13 +26,9 @@ from headrace.kernel.log import LOG
 
 def run_parent(ctx: Context, options: RunOptions, listener: socket.socket, child: ServingChild, work_socket: Path) -> None:
     """Return after SIGTERM or SIGINT, when everything is drained; the serve process ends in any case."""
-    try:
-        check_logs(ctx)
-        remember(ctx)
-        api = Api(ctx, keys_required=options.keys_required)
-    except BaseException:
-        child.kill()
-        raise
+    check_logs(ctx)
+    remember(ctx)
+    api = Api(ctx, keys_required=options.keys_required)
     run_async(_run(api, child, work_socket, _ready_line(listener, options)))
 
 
@@ -49,6 +46,8 @@ async def _run(api: Api, child: ServingChild, work_socket: Path, ready_line: byt
         note.write_bytes(ready_line)
         sys.stdout.buffer.write(ready_line)
         sys.stdout.buffer.flush()
+        gc.freeze()
+        gc.enable()
         await _first(stop.wait(), serving, child.supervise())
         LOG.info("draining")
     finally:

@@ -1,24 +1,23 @@
-"""`headrace run`: what is checked and opened first, so that the serve process loads while this one does.
+"""`headrace run`: the serve process is started first and imports while this one imports, reads the file and opens the world.
 
 This process becomes the work process (`parent.py`); it owns the listening socket and the lock of the system.
 """
 
 from __future__ import annotations
 
+import gc
 import socket
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.app.process_lock import ProcessLock
 from headrace.app.serve_arguments import ServeArguments
 from headrace.app.serving_child import ServingChild
-from headrace.engines.open import check_urls, prepare_data_folder
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput, UsageError
 from headrace.kernel.settings import Settings
-from headrace.kernel.specs import Specs
-from headrace.system.load import load_system
 
 EMPTY_PLATFORM = "default"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -53,47 +52,41 @@ class RunOptions:
 def run(settings: Settings, options: RunOptions) -> None:
     """Run the system until SIGTERM or SIGINT. Raises what is wrong before the ready line is printed."""
     check_exposure(options)
+    gc.disable()  # nothing that importing makes is garbage; `run_parent` ends it
+    try:
+        with unbound(options.host) as listener:
+            child = ServingChild(listener)
+            try:
+                _run(settings, options, listener, child)
+            except BaseException:
+                child.kill()
+                raise
+    finally:
+        gc.enable()
+
+
+def _run(settings: Settings, options: RunOptions, listener: socket.socket, child: ServingChild) -> None:
+    # Imported late: numpy, Polars, FastAPI and every room load while the serve process does the same.
+    from headrace.engines.open import check_urls, prepare_data_folder
+    from headrace.kernel.specs import Specs
+    from headrace.system.load import load_system
+
     check_urls(settings)
-    file = absolute(options.file) if options.file else None
-    system = load_system(file) if file else None
+    system = load_system(absolute(options.file)) if options.file else None
     name, specs = (system.name, system.specs()) if system else (EMPTY_PLATFORM, Specs())
     prepare_data_folder(settings.data)
     folder = settings.data.resolve() / "run" / name
-    lock = ProcessLock(folder / "lock")
-    try:
-        listener = listen(options.host, options.port)
-        try:
-            arguments = serve_arguments(settings, options, name, listener, folder)
-            _run_parent(settings, options, specs, listener, ServingChild(arguments, folder / "serve.pid"), arguments)
-        finally:
-            listener.close()
-    finally:
-        lock.close()
+    with closing(ProcessLock(folder / "lock")):
+        listen(listener, options.host, options.port)
+        arguments = serve_arguments(settings, options, name, listener, folder)
+        child.begin(arguments, folder / "serve.pid")
 
-
-def _run_parent(
-    settings: Settings,
-    options: RunOptions,
-    specs: Specs,
-    listener: socket.socket,
-    child: ServingChild,
-    arguments: ServeArguments,
-) -> None:
-    try:
-        # Imported late: FastAPI and every room load while the serve process starts.
         from headrace.app.parent import run_parent
         from headrace.app.world import world
 
-        described = arguments.world
-        assert described["system"] is not None
-        ctx = world(settings, described["system"], specs, clock=options.clock, file=described["file"])
-    except BaseException:
-        child.kill()
-        raise
-    try:
-        run_parent(ctx, options, listener, child, Path(arguments.work_socket))
-    finally:
-        ctx.close()
+        file = arguments.world["file"]
+        with closing(world(settings, name, specs, clock=options.clock, file=file)) as ctx:
+            run_parent(ctx, options, listener, child, Path(arguments.work_socket))
 
 
 def serve_arguments(
@@ -132,23 +125,30 @@ def check_exposure(options: RunOptions) -> None:
         )
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. It waits a moment for a port that a killed predecessor still holds."""
+def unbound(host: str) -> socket.socket:
+    """A TCP socket for `host`, so early that the serve process inherits it. UsageError when `host` is no address."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
     except socket.gaierror as error:
         raise UsageError(f"--host `{host}` is no address: {error.strerror}", hint="for example 127.0.0.1") from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setblocking(False)
+    return listener
+
+
+def listen(listener: socket.socket, host: str, port: int) -> None:
+    """Bind and listen. It waits a moment for a port that a killed predecessor still holds."""
     deadline = MACHINE.monotonic() + PORT_WAIT_SECONDS
+    bound = False
     while True:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((host, port))
+            if not bound:
+                listener.bind((host, port))
+                bound = True
             listener.listen(2048)
-            listener.setblocking(False)
-            return listener
+            return
         except OSError as error:
-            listener.close()
             if MACHINE.monotonic() >= deadline:
                 raise InvalidInput(
                     f"port {port} on `{host}` cannot be opened: {error.strerror}", hint="choose another with --port, 0 for any"

@@ -1,89 +1,21 @@
-"""The serve process: `python -m headrace.app.serve ARGUMENTS`. It answers predictions and passes the rest to *work*."""
+"""The serve process: `python -m headrace.app.serve`. Started first of all: it imports while its parent reads the system file,
+then takes its ServeArguments as one line of standard input."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import socket
+import gc
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-
-import msgspec
-
-from headrace.app.logs import set_up_log
-from headrace.app.principals import Callers
-from headrace.app.process_lock import ProcessLock
-from headrace.app.serve_arguments import READY, ServeArguments
-from headrace.app.server import run_async
-from headrace.app.world import context
-from headrace.kernel.clocks import MACHINE
-from headrace.kernel.identity import Principal
-from headrace.kernel.log import LOG
-from headrace.kernel.settings import Settings
-from headrace.serving.asgi import Authenticate, PredictionApp
-from headrace.serving.server import serve
-from headrace.serving.types import ServiceSpec
-
-PREDECESSOR_SECONDS = 10.0
-LINGER_SECONDS = 0.25
-"""Draining, it still answers this long, so that `/health/ready` can be seen to say no."""
-_ASKED = (b"authorization", b"host", b"origin", b"sec-fetch-site")
 
 
-def authenticator(callers: Callers) -> Authenticate:
-    """Callers by the raw headers of ASGI."""
+def main() -> None:
+    """Run the process; without a line, the parent found something wrong or is gone."""
+    gc.disable()  # nothing that importing makes is garbage; `AnnouncedApp.start` ends it
+    from headrace.app import serving_process
 
-    def authenticate(headers: Mapping[bytes, bytes]) -> Principal:
-        return callers.principal({name.decode(): headers[name].decode("latin-1") for name in _ASKED if name in headers}, "POST")
-
-    return authenticate
-
-
-class AnnouncedApp(PredictionApp):
-    """Tells the parent when it begins to answer."""
-
-    async def start(self) -> None:
-        await super().start()
-        sys.stdout.buffer.write(READY)
-        sys.stdout.buffer.flush()
-
-
-async def answer(app: PredictionApp, arguments: ServeArguments) -> None:
-    """Answer until SIGTERM, or until the parent is gone (standard input ends); then drain."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(sys.stdin.fileno(), _parent_spoke, stop)
-    listener = socket.socket(fileno=arguments.listener)
-    certificate, key = (None if text is None else Path(text) for text in (arguments.tls_cert, arguments.tls_key))
-    await serve(app, listener, stop, linger=LINGER_SECONDS, tls_cert=certificate, tls_key=key)
-
-
-def _parent_spoke(stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 1):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        stop.set()
-
-
-def main(text: str) -> None:
-    """Run the process that `text`, the JSON of ServeArguments, describes."""
-    arguments = msgspec.json.decode(text, type=ServeArguments)
-    set_up_log(replace(Settings(), log_format=arguments.log_format, log_level=arguments.log_level))
-    began = MACHINE.monotonic()
-    ctx = context(arguments.world)
-    lock = ProcessLock(ctx.run_folder / "serve.lock", wait=PREDECESSOR_SECONDS)
-    try:
-        callers = Callers(ctx, keys_required=arguments.keys_required)
-        app = AnnouncedApp(ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket)
-        LOG.debug("serve process opened", seconds=round(MACHINE.monotonic() - began, 3))
-        run_async(answer(app, arguments))
-    finally:
-        lock.close()
-        ctx.close()
+    line = sys.stdin.buffer.readline()
+    if line:
+        serving_process.run(line)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

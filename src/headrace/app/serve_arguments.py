@@ -1,4 +1,4 @@
-"""What the parent tells its serve process, as the one argument of `python -m headrace.app.serve`."""
+"""What the parent tells its serve process, as one line on its standard input."""
 
 from __future__ import annotations
 

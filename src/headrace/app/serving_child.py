@@ -1,9 +1,11 @@
-"""The serve process seen from its parent: started with the listening socket, restarted when it dies."""
+"""The serve process seen from its parent: started with the socket that will listen, told its work, restarted when it dies."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,19 +24,32 @@ LONGEST_PAUSE_SECONDS = 5.0
 class ServingChild:
     """One serve process at a time. It ends when its standard input closes, so it cannot outlive the parent."""
 
-    def __init__(self, arguments: ServeArguments, pid_file: Path) -> None:
-        self._arguments = arguments
-        self._pid_file = pid_file
+    def __init__(self, listener: socket.socket) -> None:
+        """Start it; it imports what it needs and waits for `begin`."""
+        self._listener = listener.fileno()
+        self._told = b""
+        self._pid_file: Path | None = None
         self._stopping = False
         self._process = self._spawn()
 
+    def begin(self, arguments: ServeArguments, pid_file: Path) -> None:
+        """Tell it what to serve."""
+        self._told = msgspec.json.encode(arguments) + b"\n"
+        self._pid_file = pid_file
+        self._tell(self._process)
+
     def _spawn(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "headrace.app.serve", msgspec.json.encode(self._arguments).decode()],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(self._arguments.listener,), start_new_session=True,
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "headrace.app.serve"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(self._listener,), start_new_session=True,
         )  # fmt: skip
+
+    def _tell(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None and self._pid_file is not None
+        with contextlib.suppress(BrokenPipeError):  # it ended while importing: `started` says so
+            process.stdin.write(self._told)
+            process.stdin.flush()
         self._pid_file.write_text(str(process.pid))
-        return process
 
     async def started(self) -> None:
         """Return when it accepts requests. HeadraceError when it ended before."""
@@ -53,6 +68,7 @@ class ServingChild:
             LOG.error("serve process ended", code=code, pid=self._process.pid)
             self._close_pipes()
             self._process = self._spawn()
+            self._tell(self._process)
             try:
                 await self.started()
                 LOG.info("serve process restarted", pid=self._process.pid)
@@ -72,7 +88,8 @@ class ServingChild:
             LOG.error("serve process does not drain; killed", pid=self._process.pid)
             self.kill()
         self._close_pipes()
-        self._pid_file.unlink(missing_ok=True)
+        if self._pid_file is not None:
+            self._pid_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """End it at once, as when the parent cannot start."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 
 from headrace.kernel.errors import InvalidInput
 
@@ -31,6 +30,8 @@ class OnnxRuntime:
     """
 
     def __init__(self, artifact: bytes) -> None:
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

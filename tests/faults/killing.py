@@ -127,7 +127,7 @@ class Line:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise Lost(repr(error)) from error
-        if answer.status in (502, 503):
+        if answer.status == 503:
             raise Lost(f"{answer.status} {content[:200]!r}")
         return answer.status, json.loads(content)
 

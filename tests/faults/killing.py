@@ -115,7 +115,7 @@ class Line:
         return (min if eldest else max)(found)[1] if found else None
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
-        """(status, decoded answer) over this thread's connection. Lost when nobody answered, or with 502 or 503."""
+        """(status, decoded answer) over this thread's connection. Lost when nobody answered, or with 503."""
         connection = self._connection()
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:

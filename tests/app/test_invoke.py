@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from headrace.app.tables import answers
 from headrace.engines.context import Context
 from headrace.kernel.errors import Conflict, Denied, InvalidInput, NotFound
 from headrace.kernel.identity import GRANTS, Permission, Principal, Role
+from headrace.kernel.operation import Operation
 from headrace.ledger.tables import OUTBOX
 
 
@@ -104,6 +109,61 @@ def test_a_failure_is_not_an_answer(ctx: Context) -> None:
     with pytest.raises(NotFound):
         invoke(ctx, counter.operation(fails=NotFound("no")), {"name": "a"}, idempotency_key="k1")
     assert invoke(ctx, counter.operation(), {"name": "a"}, idempotency_key="k1")["call"] == 2
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from app_world import open_world
+from headrace.app.invoke import invoke
+from headrace.kernel.identity import Permission
+from headrace.kernel.operation import Operation
+
+def act(ctx, *, name: str) -> dict:
+    "Act."
+    if sys.argv[2] == "acted":
+        (Path(sys.argv[1]) / "acts").write_text("once")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+operation = Operation("thing.act", act, Permission.RELEASE, True, "POST /things/{name}", "thing act", None)
+invoke(open_world(Path(sys.argv[1])), operation, {"name": "a"}, idempotency_key="k1")
+"""
+
+
+@pytest.mark.parametrize("when", ["acted", "not yet"])
+def test_a_retry_of_what_a_crash_cut_off_says_so_and_does_not_act(ctx: Context, tmp_path: Path, when: str) -> None:
+    command = [sys.executable, "-c", DYING, str(tmp_path), when]
+    died = subprocess.run(command, cwd=Path(__file__).parent, check=False, env={**os.environ, "PYTHONPATH": "."})
+    assert died.returncode == -signal.SIGKILL and (tmp_path / "acts").exists() == (when == "acted")
+    counter = Counter()
+    operation = counter.operation()
+    for _ in range(2):
+        with pytest.raises(Conflict, match=r"`k1` began at .* and was cut off") as refused:
+            invoke(ctx, operation, {"name": "a"}, idempotency_key="k1")
+        assert "new key" in refused.value.hint
+    with pytest.raises(Conflict, match="other arguments"):
+        invoke(ctx, operation, {"name": "b"}, idempotency_key="k1")
+    assert not counter.calls and [r["phase"] for r in records(ctx)] == ["begun"]
+    assert invoke(ctx, operation, {"name": "a"}, idempotency_key="k2")["call"] == 1
+
+
+def test_an_answer_that_cannot_be_recorded_is_not_acted_on_twice(ctx: Context) -> None:
+    counter = Counter()
+
+    def act(ctx: Context, *, name: str) -> dict[str, Any]:
+        """Act, and lose the ledger's table."""
+        with ctx.catalog.transaction() as connection:
+            connection.execute(text("ALTER TABLE outbox RENAME TO away"))
+        return {"acted": counter.calls.append({"name": name})}
+
+    operation = Operation("thing.act", act, Permission.RELEASE, True, "POST /things/{name}", "thing act", None)
+    with pytest.raises(Exception, match="outbox"):
+        invoke(ctx, operation, {"name": "a"}, idempotency_key="k1")
+    with ctx.catalog.transaction() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO outbox"))
+    with pytest.raises(Conflict, match="cut off"):
+        invoke(ctx, operation, {"name": "a"}, idempotency_key="k1")
+    assert len(counter.calls) == 1
 
 
 @pytest.mark.parametrize(

@@ -40,4 +40,5 @@ answers = Table(
     Column("result", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
 )
-"""Results of changing operations by idempotency key: a retry gets the first answer. Secrets are not kept (`***`)."""
+"""Results of changing operations by idempotency key: a retry gets the first answer. Secrets are not kept (`***`). `result` is
+"" from before the operation acts until its end is recorded; `at` is the machine-clock microsecond of the last change."""

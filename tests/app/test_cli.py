@@ -89,6 +89,33 @@ def test_not_found_lists_what_is_known(data: Path, capsys: pytest.CaptureFixture
     assert "`shop`" in run(capsys, "status", "--system", "market", "--data", data)[1]["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "says", "hint"),
+    [
+        ("registry register slient --run 1", 4, "unknown model `slient`; known: `silent`", "known model names"),
+        ("registry register silent --run 1", 4, "unknown run `1`; known: none", "there is no run yet"),
+        ("registry register silent", 2, "a run or of an artifact", "--run ID"),
+        ("registry register silent --artifact none.onnx", 4, "there is no file `none.onnx`", "ONNX"),
+        (
+            "registry approve silent 1 --reason good",
+            4,
+            "`silent` has no version 1: none is registered",
+            "registry register silent",
+        ),
+        ("rollout start scores 1", 4, "unknown service `scores`; known: `score`", "known service names"),
+        ("rollout start score 1", 4, "model `silent` has no version 1: none is registered", "registry register silent --run"),
+        ("rollout start score one", 2, "--version=`one`; allowed: a whole number", "mend"),
+        ("rollout start score", 2, "needs --version", "--help"),
+        ("rollout status scores", 4, "unknown service or rollout `scores`; known: `score`", "known service or rollout names"),
+    ],
+)
+def test_wrong_names_at_a_release_say_what_is_known(
+    command: str, code: int, says: str, hint: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, answer = run(capsys, *command.split(), "--data", data)
+    assert (found, says in answer["error"]["message"], hint in answer["error"]["hint"]) == (code, True, True), answer
+
+
 def test_no_data_folder_is_not_made_by_looking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, answer = run(capsys, "status", "--data", tmp_path / "none")
     assert (code, answer["error"]["code"]) == (4, "not_found")

@@ -192,7 +192,7 @@ def test_an_approval_says_who_when_and_why_and_is_in_the_outbox(registered: Regi
     assert version(ctx, "boosting", 2).approved_by is None
     with pytest.raises(InvalidInput, match="reason"):
         approve(ctx, "boosting", 1, " ")
-    with pytest.raises(NotFound, match="`1`, `2`"):
+    with pytest.raises(NotFound, match="`boosting` has no version 3; known: 1, 2"):
         approve(ctx, "boosting", 3, "why not")
     with ctx.catalog.reading() as connection:
         kinds = connection.execute(select(OUTBOX.c.kind, OUTBOX.c.subject, OUTBOX.c.actor_name)).all()

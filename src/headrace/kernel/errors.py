@@ -72,8 +72,9 @@ class NotFound(HeadraceError):
     @classmethod
     def of(cls, kind: str, name: object, known: Iterable[object]) -> NotFound:
         """`NotFound.of("stream", "paymets", ["payments"])`."""
-        names = ", ".join(f"`{k}`" for k in sorted(map(str, known))) or "none"
-        return cls(f"unknown {kind} `{name}`; known: {names}", hint=f"use one of the known {kind} names")
+        names = ", ".join(f"`{k}`" for k in sorted(map(str, known)))
+        hint = f"use one of the known {kind} names" if names else f"there is no {kind} yet"
+        return cls(f"unknown {kind} `{name}`; known: {names or 'none'}", hint=hint)
 
 
 class Unauthenticated(HeadraceError):

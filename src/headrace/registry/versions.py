@@ -45,8 +45,17 @@ def version(ctx: Context, model: str, number: int) -> ModelVersion:
         found = _versions(connection, ctx, (VERSIONS.c.name == model) & (VERSIONS.c.number == number))
         if found:
             return found[0]
-        known = connection.execute(select(VERSIONS.c.number).where(_mine(ctx, model)))
-        raise NotFound.of(f"version of model `{model}`", number, known.scalars())
+        known = connection.execute(select(VERSIONS.c.number).where(_mine(ctx, model)).order_by(VERSIONS.c.number)).scalars()
+        numbers = ", ".join(map(str, known))
+    if not numbers:
+        ctx.specs.get(ModelSpec, model)
+        raise NotFound(
+            f"model `{model}` has no version {number}: none is registered",
+            hint=f"`headrace registry register {model} --run ID` registers what a run trained",
+        )
+    raise NotFound(
+        f"model `{model}` has no version {number}; known: {numbers}", hint=f"`headrace registry list {model}` shows them"
+    )
 
 
 def versions(ctx: Context, model: str) -> list[ModelVersion]:
@@ -89,7 +98,8 @@ def parameters(ctx: Context, found: ModelVersion) -> dict[str, Any]:
 def _of_run(ctx: Context, spec: ModelSpec, run_id: str) -> ModelVersion:
     run = runs.run(ctx, run_id)
     if run.model != spec.name:
-        raise InvalidInput(f"run `{run_id}` trained `{run.model}`, not `{spec.name}`", hint="name its model", field="run")
+        raise InvalidInput(f"run `{run_id}` trained `{run.model}`, not `{spec.name}`",
+                           hint=f"`headrace registry register {run.model} --run {run_id}`", field="run")  # fmt: skip
     if "estimator" not in run.artifacts:
         raise CheckFailed(f"run `{run_id}` is `{run.status}` and has no estimator", hint="train it again, or choose another")
     earlier = _existing(ctx, spec.name, VERSIONS.c.run == run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.engines.context import Context
+from headrace.kernel.errors import NotFound
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
 from headrace.kernel.times import parse_time
@@ -15,11 +16,15 @@ from headrace.serving.types import ServiceSpec
 
 
 def _service(ctx: Context, name: str) -> str:
-    """The service of that name, or of the rollout of that id."""
-    if any(spec.name == name for spec in ctx.specs.all(ServiceSpec)):
+    """The service of that name, or of the rollout of that id. NotFound lists the services and the rollouts."""
+    services = [spec.name for spec in ctx.specs.all(ServiceSpec)]
+    if name in services:
         return name
     with ctx.catalog.reading() as connection:
-        return store.by_id(connection, ctx.system, name).service
+        found = {state.id: state.service for state in store.every(connection, ctx.system)}
+    if name not in found:
+        raise NotFound.of("service or rollout", name, [*services, *found])
+    return found[name]
 
 
 @operation("rollout.start", permission=Permission.RELEASE, changes=True, http="POST /rollouts", cli="rollout start")

@@ -43,6 +43,7 @@ docs: .venv/dev ## write the generated pages again: architecture, permissions, c
 .venv/demo: .venv/python pyproject.toml constraints.txt
 	@echo "installing headrace into .venv" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train]'
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 .venv/dev: .venv/demo

@@ -28,7 +28,7 @@ check: .venv/dev ## lint, format, types, import contracts, shape
 	@$(BIN)/python -m pytest tests/test_shape.py tests/house
 
 bench: .venv/dev ## the benchmarks, each side by side with its peer
-	@for benchmark in windows request serving ingest; do echo; $(BIN)/python benchmarks/$$benchmark.py || exit 1; done
+	@for benchmark in start windows request serving ingest; do echo; $(BIN)/python benchmarks/$$benchmark.py || exit 1; done
 
 docs: .venv/dev ## write the generated pages again: architecture, permissions, commands
 	@$(BIN)/python scripts/pages.py

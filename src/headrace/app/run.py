@@ -79,6 +79,7 @@ def _run(settings: Settings, options: RunOptions, listener: socket.socket, child
     with closing(ProcessLock(folder / "lock")):
         listen(listener, options.host, options.port)
         arguments = serve_arguments(settings, options, name, listener, folder)
+        Path(arguments.work_socket).unlink(missing_ok=True)  # of a killed predecessor: its appearance is a sign
         child.begin(arguments, folder / "serve.pid")
 
         from headrace.app.parent import run_parent

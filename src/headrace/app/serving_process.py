@@ -29,6 +29,7 @@ from headrace.serving.server import serve
 from headrace.serving.types import ServiceSpec
 
 PREDECESSOR_SECONDS = 10.0
+WORK_POLL_SECONDS = 0.005
 LINGER_SECONDS = 0.25
 """Draining, it still answers this long, so that `/health/ready` can be seen to say no."""
 _ASKED = (b"authorization", b"host", b"origin", b"sec-fetch-site")
@@ -61,6 +62,8 @@ async def answer(app: PredictionApp, arguments: ServeArguments) -> None:
     loop.add_reader(sys.stdin.fileno(), _parent_spoke, stop)
     listener = socket.socket(fileno=arguments.listener)
     certificate, key = (None if text is None else Path(text) for text in (arguments.tls_cert, arguments.tls_key))
+    while not Path(arguments.work_socket).exists() and not stop.is_set():
+        await asyncio.sleep(WORK_POLL_SECONDS)  # the first callers wait in the queue of the socket, not before a closed door
     await serve(app, listener, stop, linger=LINGER_SECONDS, tls_cert=certificate, tls_key=key)
 
 

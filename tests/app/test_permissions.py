@@ -51,7 +51,8 @@ def filled(path: str) -> str:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("permissions")
-    with Running(folder / "data", "--behind-proxy", "--log-format", "json", file=write_system(folder)) as running:
+    flags = ("--behind-proxy", "--log-format", "json", "--clock", "virtual")  # (a real clock refuses everybody)
+    with Running(folder / "data", *flags, file=write_system(folder)) as running:
         assert running.ask("GET", "/")[0] == 401, "behind a proxy a key is needed before there is one"
         yield running
 

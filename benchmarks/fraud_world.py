@@ -6,6 +6,7 @@ import http.client
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ EXAMPLE = ROOT / "examples/fraud"
 sys.path.insert(0, str(EXAMPLE))
 
 import door as example  # noqa: E402
+import golden  # noqa: E402
 from generator import generate  # noqa: E402
 from payments import EVENT, reports  # noqa: E402
 
@@ -95,13 +97,41 @@ def release(door: Door, number: int) -> None:
 
 
 def to_canary(door: Door, payments: pl.DataFrame) -> str:
-    """Shadow requests until the clock has passed the shadow stage; returns the state of the rollout then."""
-    for row in asked(payments, 300, 1 << 30):
+    """Bring the newest release from shadow to its canary: requests for its evidence, then a day by the clock."""
+    _wait(lambda: _newest(door)["state"] == "shadow", "the release does not enter its shadow stage")
+    for row in asked(payments, 1000, 1 << 30):
         door.predict("scoring", row)
     door.post("/clock", {"now": (end_of(payments) + timedelta(days=1, minutes=1)).isoformat()})
-    door.get("/settled", timeout=60)
-    newest = max(door.get("/rollouts"), key=lambda rollout: int(rollout["challenger"]))
-    return f"{newest['state']} at {newest['weight']:.0%}"
+    _wait(lambda: _newest(door)["state"] == "canary", "the release does not enter its canary stage")
+    return canary(door)
+
+
+def canary(door: Door) -> str:
+    """The newest release, which must still be in its canary."""
+    newest = _newest(door)
+    if newest["state"] != "canary":
+        sys.exit(f"the release left its canary: {newest['events'][-1]}")
+    return f"canary at {newest['weight']:.0%}"
+
+
+def _newest(door: Door) -> dict[str, Any]:
+    newest: dict[str, Any] = max(door.get("/rollouts"), key=lambda rollout: int(rollout["challenger"]))
+    return newest
+
+
+def check_answers(door: Door, answers: list[dict[str, Any]], scratch: Path) -> dict[int, int]:
+    """How many of the answers each version gave. Each must be to the bit what the version's artifact scores for the
+    features that were logged; one that is not ends the benchmark."""
+    out = scratch / "predictions.parquet"
+    door.command("predictions", "export", "scoring", "--out", out)
+    wanted = [answer["prediction_id"] for answer in answers]
+    logged = pl.scan_parquet(out).filter(pl.col("prediction_id").is_in(wanted), pl.col("role") != "shadow").collect()
+    scores = golden.golden_scores(door, logged)
+    for answer in answers:
+        expected = scores.get((answer["prediction_id"], answer["version"]))
+        if answer["score"] != expected:
+            sys.exit(f"the answer {answer} is not the golden one: {expected}")
+    return dict(Counter(answer["version"] for answer in answers))
 
 
 def _wait(condition: Callable[[], bool], failure: str, seconds: float = 60.0) -> None:

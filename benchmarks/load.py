@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import cast
 
@@ -148,6 +148,18 @@ def read_requests(path: str, file: Path, headers: dict[str, str]) -> list[bytes]
     return [http_request(path, body, headers=headers) for body in file.read_bytes().splitlines()]
 
 
+def _keeping(kept: list[str], every: int) -> Check:
+    """A check that finds every answer right and keeps some of them."""
+    numbers = count(1)
+
+    def keep(_request: bytes, answer: bytes) -> bool:
+        if next(numbers) % every == 0:
+            kept.append(answer.decode())
+        return True
+
+    return keep
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
@@ -158,6 +170,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--pid", type=int)
+    parser.add_argument("--keep", type=int, metavar="N", help="give back every Nth answer")
     arguments = parser.parse_args()
     headers = dict(header.split(":", 1) for header in arguments.header)
     requests = read_requests(arguments.path, arguments.bodies, headers)
@@ -165,9 +178,11 @@ def main() -> None:
         sent = until(arguments.seconds, lambda number: requests[number % len(requests)])
         if arguments.once:
             sent = islice(sent, len(requests))
-        outcome = run("127.0.0.1", arguments.port, sent, connections, pid=arguments.pid)
+        kept: list[str] = []
+        check = _keeping(kept, arguments.keep) if arguments.keep else None
+        outcome = run("127.0.0.1", arguments.port, sent, connections, pid=arguments.pid, check=check)
         failures = [answer.decode(errors="replace") for answer in outcome.first_failures]
-        print(json.dumps({"connections": connections, **outcome.summary(), "failures": failures}))
+        print(json.dumps({"connections": connections, **outcome.summary(), "failures": failures, "kept": kept}))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
     python benchmarks/serving.py [--runs 5] [--seconds 1] [--payments 120000]
 
 Ours reads the windows from state, checks, authenticates by key, routes (a canary is at 5 %), scores, logs and counts every
-request; each has a new id. The guide's service gets the finished feature row, as ours does at /predict. The load comes
-from its own process. CPU is that of the process that answers; `behind` is that of our work process, which reads the
-predictions for guards, monitoring and the ledger meanwhile. Each line is the median of the runs (least-most).
+request; each has a new id. Every 50th answer is compared with the golden one of the version that it names. The guide's
+service gets the finished feature row, as ours does at /predict. The load comes from its own process. CPU is that of the
+process that answers; `behind` is that of our work process, which reads the predictions for guards, monitoring and the ledger
+meanwhile. Each line is the median of the runs (least-most).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from headrace.system.load import load_system
 HERE = Path(__file__).resolve().parent
 CONNECTIONS = (1, 8, 64)
 MOST_PER_SECOND = 15_000
+KEEP_EVERY = 50
 OURS, OURS_INPUT = "headrace", "headrace /predict"
 GUIDE = {"boosting": "guide, boosting", "forest": "guide, forest"}
 ECHO = "bare uvicorn echo"
@@ -51,6 +53,8 @@ class Side:
     bodies: Path
     headers: tuple[str, ...] = ()
     behind: int | None = None
+    keep: int | None = None
+    answers: list[dict[str, Any]] = field(default_factory=list)
     found: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     behind_us: dict[int, list[float]] = field(default_factory=dict)
 
@@ -59,12 +63,14 @@ class Side:
         command = [
             sys.executable, str(HERE / "load.py"), "--port", str(self.port), "--path", self.path, "--pid", str(self.pid),
             "--bodies", str(self.bodies), "--connections", str(connections), "--seconds", str(seconds),
-            *(["--once"] if once else []), *(f"--header={header}" for header in self.headers),
+            *(["--once"] if once else []), *([f"--keep={self.keep}"] if self.keep else []),
+            *(f"--header={header}" for header in self.headers),
         ]  # fmt: skip
         before = cpu_seconds(self.behind) if self.behind else 0.0
         outcome = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         if outcome["failed"]:
             sys.exit(f"{outcome['failed']} of {outcome['requests']} requests to {self.path} failed: {outcome['failures'][:1]}")
+        self.answers += map(json.loads, outcome["kept"])
         self.found.setdefault(connections, []).append(outcome)
         if self.behind:
             spent = cpu_seconds(self.behind) - before
@@ -151,9 +157,11 @@ def measure(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> Non
     rows, inputs, bodies = feature_rows(door, payments, scratch), scratch / "inputs.ndjson", scratch / "bodies.ndjson"
     write_inputs(rows, inputs)
     key = door.command("keys", "create", "--name", "benchmark", "--role", "service")["key"]
+    door.key = door.command("keys", "create", "--name", "reader", "--role", "viewer")["key"]
     ours = Side(
-        door.address[1], "/services/scoring/predict", door.serve_pid, bodies, (f"Authorization:Bearer {key}",), door.work_pid
-    )
+        door.address[1], "/services/scoring/predict", door.serve_pid, bodies, (f"Authorization:Bearer {key}",), door.work_pid,
+        keep=KEEP_EVERY,
+    )  # fmt: skip
     sides: dict[str, Side | str] = {
         OURS: ours, OURS_INPUT: Side(ours.port, "/predict", ours.pid, inputs, ours.headers, ours.behind),
         **guide(stack, rows, inputs, scratch),
@@ -173,6 +181,10 @@ def measure(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> Non
                     first += number
                 side.drive(connections, options.seconds, once=name == OURS)
     show(sides)
+    fraud_world.canary(door)
+    by_version = fraud_world.check_answers(door, ours.answers, scratch)
+    shares = ", ".join(f"{count} of version {number}" for number, count in sorted(by_version.items()))
+    print(f"\n  {len(ours.answers):,} answers compared with the golden ones, all equal: {shares}")
 
 
 def write_bodies(payments: pl.DataFrame, path: Path, number: int, first: int) -> None:

@@ -30,6 +30,7 @@ class Door:
         self._headrace = str(Path(sys.executable).with_name("headrace"))
         self._environment = {**os.environ, "HEADRACE_DATA": str(data)}
         self.address = ("", 0)
+        self.key: str | None = None
 
     def __enter__(self) -> Door:
         self.data.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,10 @@ class Door:
 
     def _request(self, method: str, path: str, body: bytes | None, kind: str = "application/json") -> Any:
         self._connection.close()
-        self._connection.request(method, path, body, {"Content-Type": kind} if body else {})
+        headers = {"Content-Type": kind} if body else {}
+        if self.key is not None:
+            headers["Authorization"] = f"Bearer {self.key}"
+        self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         text = response.read()
         if response.status >= 300:

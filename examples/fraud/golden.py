@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import polars as pl
-from stage import Stage
+from door import Door
 
 from headrace.registry.runtimes import load_runtime
 
 
-def golden_scores(stage: Stage, logged: pl.DataFrame) -> dict[tuple[str, int], float]:
+def golden_scores(door: Door, logged: pl.DataFrame) -> dict[tuple[str, int], float]:
     """(prediction id, version) -> the score of the version's artifact for the logged features, one row at a time as the
     service scores them."""
     found: dict[tuple[str, int], float] = {}
     for (number,), rows in logged.group_by("version"):
-        version = stage.door.get(f"/registry/boosting/versions/{number}")["model"]
+        version = door.get(f"/registry/boosting/versions/{number}")["model"]
         digest = version["artifact"]
-        artifact = (stage.door.data / "blobs" / "fraud" / digest[:2] / digest).read_bytes()
+        artifact = (door.data / "blobs" / "fraud" / digest[:2] / digest).read_bytes()
         runtime = load_runtime(version["engine"], artifact)
         matrix = rows.select(version["features"]).fill_null(float("nan")).to_numpy()
         for identifier, row in zip(rows["prediction_id"].to_list(), matrix, strict=True):

@@ -20,7 +20,7 @@ def answers(stage: Stage, asked: list[tuple[int, Answer]]) -> None:
         out = stage.scratch / "predictions.parquet"
         stage.door.command("predictions", "export", "scoring", "--out", out)
         logged = pl.read_parquet(out).filter(pl.col("role") != "shadow")
-        golden = golden_scores(stage, logged.filter(pl.col("score").is_not_null()))
+        golden = golden_scores(stage.door, logged.filter(pl.col("score").is_not_null()))
         canary = dict(logged.filter(pl.col("role") == "canary").group_by("version").agg(pl.col("entity_key").n_unique()).rows())
         for rollout in stage.figures["rollouts"]:
             rollout["canary_entities"] = canary.get(rollout["version"], 0)

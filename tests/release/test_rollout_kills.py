@@ -45,6 +45,9 @@ class DyingCatalog:
     def lease(self, name: str, holder: str, seconds: float) -> bool:
         return self._inner.lease(name, holder, seconds)
 
+    def changes(self) -> int:
+        return self._inner.changes()
+
     def close(self) -> None:
         self._inner.close()
 

@@ -18,6 +18,7 @@ from headrace.training.runs import fail_abandoned
 
 LOOP_SECONDS = 0.1
 IDLE_SECONDS = 0.01
+DROWSY = 4
 SEQUENCER_SECONDS = 0.2
 STOP_SECONDS = 30.0
 
@@ -65,7 +66,7 @@ class Work:
         loop = Loop(acting)
         self._sequencer = Sequencer(acting, holder=acting.place)
         self.workers = [
-            Worker("applier", self._applying.step, idle=IDLE_SECONDS),
+            Worker("applier", self._applying.step, idle=IDLE_SECONDS, drowsy=DROWSY),
             Worker("loop", loop.step, idle=LOOP_SECONDS, due=loop.due if ctx.clock.virtual else None),
             Worker("sequencer", self._sequencer.step, idle=SEQUENCER_SECONDS),
         ]

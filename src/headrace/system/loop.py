@@ -14,6 +14,8 @@ from headrace.serving.types import ServiceSpec
 from headrace.system import retraining, settling
 
 LEASE_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+"""With no rollout and no retraining in progress, a real clock makes something due at most this late; a commit at once."""
 ATTEMPTS = 3
 
 
@@ -27,6 +29,9 @@ class Loop:
         self._settled_at = self._stepped_at = -1
         self._renew_at = 0.0
         self._decided: set[str] = set()
+        self._idle = False
+        self._changes = -1
+        self._look_at = 0.0
 
     def due(self) -> bool:
         """Whether the event clock has moved since the last step: a replay waits for what is decided then."""
@@ -39,15 +44,22 @@ class Loop:
             if not ctx.catalog.lease(ctx.namespace.name("loop"), ctx.place, LEASE_SECONDS):
                 return
             self._renew_at = MACHINE.monotonic() + LEASE_SECONDS / 3
+        changes = ctx.catalog.changes()
+        if self._idle and changes == self._changes and MACHINE.monotonic() < self._look_at:
+            return
+        self._changes, self._look_at = changes, MACHINE.monotonic() + LOOK_SECONDS
         self._stepped_at = now = ctx.clock.now()
         moving = [rollouts.tick(ctx, service.name) for service in ctx.specs.all(ServiceSpec)]
         warming = any(rollout is not None and rollout.state == "warming" for rollout in moving)
         at_rest = not warming and all(self._taken_over(service.name) for service in ctx.specs.all(ServiceSpec))
         for watch in ctx.specs.all(WatchSpec):
             self._watch(watch, now)
-        if self._retrain(now) == 0 and at_rest and now != self._settled_at:
+        if self._retrain(now) > 0:
+            at_rest = False
+        elif at_rest and now != self._settled_at:
             settling.mark(ctx, now)
             self._settled_at = now
+        self._idle = at_rest and not any(moving) and not ctx.clock.virtual
 
     def _taken_over(self, service: str) -> bool:
         """Whether every worker serves the newest routes."""

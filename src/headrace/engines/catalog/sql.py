@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, event, select
 from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from headrace.engines.catalog.port import METADATA
 from headrace.engines.write_ahead import use_write_ahead_log
@@ -45,6 +47,8 @@ class SqlCatalog:
             raise InvalidInput(f"`catalog` names the engine `{scheme}`, which this version has not; allowed: sqlite:///PATH",
                                hint="unset HEADRACE_CATALOG to use the data folder")  # fmt: skip
         self._engine = create_engine(url, pool_size=8, max_overflow=16)
+        self._counting = threading.Lock()
+        self._counter: PoolProxiedConnection | None = None
         _sqlite_settings(self._engine)
         try:
             with self.transaction() as connection:
@@ -96,5 +100,20 @@ class SqlCatalog:
             connection.execute(_leases.update().where(_leases.c.name == name).values(holder=holder, until=until))
             return True
 
+    def changes(self) -> int:
+        # SQLite counts for a connection what the others commit, so this one is for nothing else.
+        with self._counting:
+            if self._counter is None:
+                self._counter = self._engine.raw_connection()
+            cursor = self._counter.cursor()
+            cursor.execute("PRAGMA data_version")
+            ((found,),) = cursor.fetchall()
+            cursor.close()
+        return int(found)
+
     def close(self) -> None:
+        with self._counting:
+            if self._counter is not None:
+                self._counter.close()
+                self._counter = None
         self._engine.dispose()

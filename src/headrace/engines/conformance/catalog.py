@@ -86,6 +86,24 @@ class CatalogConformance:
         with ThreadPoolExecutor(12) as pool:
             assert set(pool.map(lambda _: value_of(catalog, "visits"), range(100))) == {1}
 
+    def test_every_commit_changes_the_number_of_changes_and_nothing_else_does(
+        self, catalog: Catalog, open_catalog: Callable[[], Catalog]
+    ) -> None:
+        other = open_catalog()
+        seen = catalog.changes()
+        assert value_of(catalog, "visits") is None
+        with pytest.raises(ZeroDivisionError), catalog.transaction() as connection:
+            connection.execute(COUNTERS.insert().values(system="shop", name="visits", value=1))
+            raise ZeroDivisionError
+        assert catalog.changes() == seen
+        for writer in (catalog, other, catalog):
+            add_one(writer, "visits")
+            assert catalog.changes() != seen
+            seen = catalog.changes()
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(lambda _: catalog.changes(), range(20))) == {seen}
+        other.close()
+
     def test_a_lease_has_one_holder_until_it_ends(self, catalog: Catalog) -> None:
         assert catalog.lease("shop/loop", "first", 0.2)
         assert catalog.lease("shop/loop", "first", 0.2)

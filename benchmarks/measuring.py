@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+
+_LAUNCHER = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+found = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+seconds = time.perf_counter() - started
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+if found.returncode:
+    sys.exit(f"it ended with {found.returncode}: {found.stdout.decode(errors='replace')}")
+print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +34,16 @@ class Run:
 
 
 def run(command: Sequence[str]) -> Run:
-    """Run the command to its end; a failure shows its output and ends the benchmark."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output = process.stdout.read() if process.stdout else b""
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"`{' '.join(command)}` ended with {process.returncode}:\n{output.decode(errors='replace')}")
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    """Run the command to its end; a failure shows its output and ends the benchmark.
+
+    A process of its own starts it: a child begins with the peak memory of whoever starts it, which here holds the data.
+    """
+    launched = subprocess.run(
+        [sys.executable, "-c", _LAUNCHER, *map(str, command)], capture_output=True, text=True, check=False
+    )
+    if launched.returncode:
+        sys.exit(f"`{' '.join(map(str, command))}` failed:\n{launched.stderr}")
+    return Run(*json.loads(launched.stdout))
 
 
 def alternate(sides: Mapping[str, Sequence[str]], *, runs: int = 5) -> dict[str, list[Run]]:

@@ -48,8 +48,8 @@ class Replay:
 
     def _day(self, day: int) -> None:
         """One day. A request is sent before its payment arrives in even hours, and after it in odd ones; in both, after
-        everything of earlier hours has been applied and decided. Nothing of a day comes after its midnight: all of it counts in what
-        is decided then."""
+        everything of earlier hours has been applied and decided. Nothing of a day comes after its midnight: all of it counts
+        in what is decided then."""
         stage = self.stage
         start = stage.plan.start + timedelta(days=day)
         events = stage.payments_between(start, start + timedelta(days=1))

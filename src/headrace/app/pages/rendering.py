@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import Response
 
 import headrace
@@ -61,6 +62,11 @@ def figure(value: Any) -> str:
     return str(value)
 
 
+def breakable(name: str) -> Markup:
+    """A long name that may break after an underscore only."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
 def headline(metrics: dict[str, float]) -> str:
     """The metric that is shown where there is room for one."""
     found = next((name for name in HEADLINES if name in metrics), None)
@@ -75,7 +81,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(moment=moment, whole=whole, figure=figure)
+    environment.filters.update(moment=moment, whole=whole, figure=figure, breakable=breakable)
     environment.globals.update(tone=tone, steps_of=steps_of, headline=headline, version=headrace.__version__)
     return environment
 

@@ -86,7 +86,7 @@ WRONG = {
     "@system.model(features=['customer'], label=LABEL)\ndef m(rows, labels): ...": "a model takes numbers",
     "@system.model(features=[len], label=LABEL)\ndef m(rows, labels): ...": "not a feature of this system",
     "@system.model(features=['amount'], label=LABEL, search={'depth': (1, 2)})\ndef m(rows, labels): ...": "labels, depth",
-    "@system.features\ndef f(amount):\n    return {'x': amount + missing}": "fail on a sample row",
+    "@system.features\ndef f(amount):\n    return {'x': amount + missing}": "fails on sample rows",
     "system.service(len, request=Order)": "`len` is not a model of this system; declared: `silent`",
     "system.service(silent, request=Refund)": "the request of service `silent` has no field `amount`",
     "system.service(silent, request=Order, release='now')": "is not a plan",
@@ -95,6 +95,54 @@ WRONG = {
     "system.watch(score, retrain_when=0.2)": "is not a trigger",
     "system.watch(score, retrain_when=hr.psi > 0.2, at_most='0/day')": "is not such as",
     "for _ in range(2): system.watch(score, retrain_when=hr.psi > 0.2)": "watch `score` is declared twice",
+    "system.windows(Order, by='customer', over=['7d'], where=lambda amount: amount.big > 1, n=hr.count())": "`where` fails on",
+    "system.windows(Order, by='customer', over=['7d'], where=lambda amount: 0 < amount < 9, n=hr.count())": "`where` fails on",
+    "system.windows(Order, by='customer', over=['7d'], where=lambda amount: amount * 2, n=hr.count())": "not a boolean",
+    "system.windows(Order, by='customer', over=['7d'], where=lambda amount: [True], n=hr.count())": "not a boolean",
+    "system.windows(Order, by='customer', over=['7d'], where='amount > 1', n=hr.count())": "is not a function",
+    "system.windows(Order, by='customer', over=['7d'], where=lambda *all: True, n=hr.count())": "has the parameter `*all`",
+    "system.windows(Order, by='amount', over=['7d'], n=hr.count())": "windows by `amount`, which is `float`",
+    "system.windows(Order, by=('customer', 'customer'), over=['7d'], n=hr.count())": "names a field twice",
+    "system.windows(Order, by='customer', over=['7d'], n=hr.mean('amount', empty='none'))": "empty='none', not a number",
+    "system.windows(Order, by='customer', over=['7d'], **{'my count': hr.count()})": "cannot name an aggregate",
+    "for name, other in (('a', 'b_n'), ('a_b', 'n')):\n    system.windows(Order, by='customer', over=['7d'], name=name, "
+    "**{other: hr.count()})": "gives the feature `a_b_n_7d`, as view `a`",
+    "@system.features\ndef f(amount): return {}": "gave {}, not a dict with columns",
+    "@system.features\ndef f(amount): return ['a']": "not a dict with columns",
+    "@system.features\ndef f(amount): return {'x': amount[:1]}": "not a number for each",
+    "@system.features\ndef f(customer): return {'x': customer}": "not a number for each",
+    "@system.features\ndef f(amount): return {1: amount}": "which is no name",
+    "@system.features\ndef f(amount): return {'amount': amount}": "the column 'amount', which it reads",
+    "for f in 'fg':\n    def same(amount): return {'x': 1}\n    same.__name__ = f\n    system.features(same)": "as fea",
+    "@system.stream(id='a', key='b', time='at')\nclass A:\n    a: int\n    b: float\n    at: datetime": "key=`b` of type",
+    "@system.stream(id='_a', key='_a', time='at')\nclass A:\n    _a: int\n    at: datetime": "names with `_` in front",
+    "@system.stream(id='a', key='a', time='at')\nclass A:\n    at: datetime\n    a: Annotated[str, hr.Range(0)]": "Range(",
+    "@system.stream(id='a', key='a', time='at')\nclass A:\n    at: datetime\n    a: Annotated[int, hr.Range(2, 1)]": "no value",
+    "@system.stream(id='a', key='a', time='at')\nclass A:\n    a: Annotated[int, hr.OneOf(('b',))]\n    at: datetime": "OneOf(",
+    "@system.stream(id='a', key='a', time='t', retention='9d')\nclass A:\n    t: datetime\n"
+    "    a: Annotated[str, hr.Personal('b')]": "is personal of `b`",
+    "@system.stream(id='a', key='a', time='at')\nclass A:\n    a: int\n    at: datetime\n    order_id: str\n"
+    "system.join(Order, A, on='order_id')": "is `int` in `order` and `str` in `a`",
+    "@system.stream(id='a', key='a', time='at')\nclass A:\n    a: int\n    at: datetime\n    order_id: str\n"
+    "@system.model(features=['amount'], spine=Order, label=hr.label(A, on='order_id', within='7d'))\n"
+    "def m(rows, labels): ...": "which is `str` in `a`",
+    "@system.stream(id='a', key='a', time='at')\nclass A:\n    a: int\n    at: datetime\n    customer: int\n"
+    "view = system.windows(A, by='customer', over=['7d'], n=hr.count())\n"
+    "@system.model(features=[view], label=LABEL)\ndef m(rows, labels): ...": "in the asking row `str`",
+    "view = system.windows(Refund, by='order_id', over=['7d'], n=hr.count())\n@system.model(features=[view], "
+    "spine=hr.every('1w', key='customer'), label=hr.no_event(Order, by='customer', within='7d'))\n"
+    "def m(rows, labels): ...": "in the asking row absent",
+    "view = system.windows(Order, by='customer', over=['7d'], who=hr.last('customer'))\n"
+    "@system.model(features=[view], label=LABEL)\ndef m(rows, labels): ...": "a model takes numbers",
+    "@system.model(features=['amount'], label=LABEL, spine='Order')\ndef m(rows, labels): ...": "spine='Order'",
+    "@system.model(features=['amount'], label=LABEL, search=['d'])\ndef m(rows, labels, *, d=1): ...": "is not a dict",
+    "@system.model(features=['amount'], label=LABEL, evaluate=1)\ndef m(rows, labels): ...": "is not a function",
+    "hr.label('Refund', on='order_id', within='7d')": "is not the class of a stream",
+    "class Question:\n    amount: str\nsystem.service(silent, request=Question, name='q')": "is trained on as `float`",
+    "class Question:\n    amount: float\nsystem.service(silent, request=Question, name='q', key='amount')": "key=`amount`",
+    "system.watch(score, retrain_when=hr.psi > float('nan'))": "allowed: 0 or more",
+    "system.watch(score, retrain_when=hr.psi > 0.2, train_on='1d', holdout='1d')": "no rows are left to train on",
+    "system.watch(score, retrain_when=hr.psi > 0.2, at_most=1)": "not a duration",
     "undefined_name": "NameError",
     "1 / 0": "ZeroDivisionError",
     "raise SystemExit(0)": "SystemExit",

@@ -53,6 +53,15 @@ def check_rules(fields: Sequence[Field]) -> None:
                     f"{', '.join(k.__name__ for k, types in _ALLOWED.items() if field.type in types) or 'none'}",
                     hint="remove the rule or change the type",
                 )
+            if isinstance(rule, Range) and rule.min is not None and rule.max is not None and rule.min > rule.max:
+                raise InvalidSystem(
+                    f"field `{field.name}` has the rule {rule}, which no value meets", hint="exchange min and max"
+                )
+            if isinstance(rule, OneOf):
+                kind = int if field.type == "int" else str
+                if not rule.values or not all(type(value) is kind for value in rule.values):
+                    raise InvalidSystem(f"field `{field.name}` of type `{field.type}` has the rule {rule}",
+                                        hint=f"list at least one value, each of type {field.type}")  # fmt: skip
             if isinstance(rule, Pattern):
                 try:
                     compiled(rule.regex)

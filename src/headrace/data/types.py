@@ -53,16 +53,6 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordSpec:
-    """A typed record that is not a stream: the request of a service whose request is no event."""
-
-    name: str
-    fields: tuple[Field, ...]
-    where: str = ""
-    kind: Literal["record"] = "record"
-
-
-@dataclass(frozen=True, slots=True)
 class StreamSpec:
     """A declared stream. `id`, `key`, `time`, `created` name fields; durations are microseconds.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from headrace.data.types import JoinSpec, RecordSpec, StreamSpec
+from headrace.data.types import JoinSpec, StreamSpec
 from headrace.features.types import (
     Aggregate,
     FeatureSet,
@@ -26,9 +26,10 @@ from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
 from headrace.system import consistency
-from headrace.system.inference import fields_of, sample_arrays
+from headrace.system.inference import fields_of
 from headrace.system.resolution import Everything, check_aggregate, default_spine, resolve_features
 from headrace.system.terms import STREAM_NAMES
+from headrace.system.trials import try_features, try_predicate
 from headrace.training.types import ModelSpec
 
 Class = TypeVar("Class", bound=type)
@@ -73,19 +74,7 @@ class System:
         def declare(cls: Class) -> Class:
             place = _where()
             fields = fields_of(cls, place)
-            types = {f.name: f.type for f in fields}
-            for role, column in {"id": id, "key": key, "time": time, "created": created}.items():
-                if column is not None and column not in types:
-                    raise InvalidSystem(
-                        f"{place}: stream `{cls.__name__}` has {role}=`{column}`, which is none of its fields: "
-                        f"{', '.join(f'`{f}`' for f in types)}",
-                        hint=f"add the field or mend `{role}=`",
-                    )
-                if role in ("time", "created") and column is not None and types[column] != "datetime":
-                    raise InvalidSystem(
-                        f"{place}: stream `{cls.__name__}` has {role}=`{column}` of type `{types[column]}`",
-                        hint=f"annotate `{column}` as datetime",
-                    )
+            consistency.check_stream(cls.__name__, fields, {"id": id, "key": key, "time": time, "created": created}, place)
             spec = StreamSpec(
                 self._new_name("stream", name or snake_case(cls.__name__), place), fields, id, key, time, created,
                 duration(max_future), duration(lateness), None if retention is None else duration(retention),
@@ -104,10 +93,7 @@ class System:
         """The events of `stream`, knowing whether an event of `report` with the same `on` has arrived."""
         place = _where()
         left, right = self._stream(stream, place), self._stream(report, place)
-        for side in (left, right):
-            if on not in {f.name for f in side.fields}:
-                raise InvalidSystem(f"{place}: `{side.name}` has no field `{on}` to join on",
-                                    hint=f"use one of {', '.join(f.name for f in side.fields)}")  # fmt: skip
+        consistency.check_join(left, right, on, place)
         spec = JoinSpec(f"{left.name}_{right.name}", left.name, right.name, on, place)
         self._add(spec, spec)
         return spec
@@ -129,12 +115,9 @@ class System:
         join = stream if isinstance(stream, JoinSpec) else None
         spec = self._specs[("stream", join.stream)] if join else self._stream(stream, place)
         assert isinstance(spec, StreamSpec)
-        keys = (by,) if isinstance(by, str) else tuple(by)
-        columns = {f.name: f.type for f in spec.fields}
-        unknown = [k for k in (*keys, *(inspect.signature(where).parameters if where else ())) if k not in columns]
-        if unknown:
-            raise InvalidSystem(f"{place}: `{spec.name}` has no field `{unknown[0]}`; it has {', '.join(columns)}",
-                                hint="`by` and the parameters of `where` name fields of the stream")  # fmt: skip
+        keys = consistency.window_keys(by, spec, place)
+        if where is not None:
+            try_predicate(where, spec, place)
         if not aggregates or not over:
             raise InvalidSystem(f"{place}: windows over `{spec.name}` need at least one window and one aggregate",
                                 hint='windows(..., over=["7d"], count=hr.count())')  # fmt: skip
@@ -146,21 +129,17 @@ class System:
             self._new_name("view", view_name, place), spec.name, keys, tuple((w, self._duration(w, place)) for w in over),
             tuple(aggregates.items()), join, where, self._duration(delay, place) if delay else 0, own_event, place,
         )  # fmt: skip
+        consistency.check_columns(view, self.specs(), place)
         self._add(view, view)
         return view
 
     def features(self, function: Function) -> Function:
         """Declare a plain function over arrays; its parameters name request fields or earlier features."""
         place = _where()
-        inputs = tuple(inspect.signature(function).parameters)
-        streams = [s for s in self._specs.values() if isinstance(s, StreamSpec | RecordSpec)]
-        try:
-            produced = function(**sample_arrays(inputs, streams))
-            columns = tuple(produced)
-        except Exception as error:
-            raise InvalidSystem(f"{place}: features `{function.__name__}` fail on a sample row: {error!r}",
-                                hint="return a dict of arrays as long as the arguments") from error  # fmt: skip
-        spec = RequestFeatures(self._new_name("features", function.__name__, place), function, inputs, columns, place)
+        name = self._new_name("features", function.__name__, place)
+        columns = try_features(function, self.specs().all(StreamSpec), place)
+        spec = RequestFeatures(name, function, tuple(inspect.signature(function).parameters), columns, place)
+        consistency.check_columns(spec, self.specs(), place)
         self._add(spec, function)
         return function
 
@@ -184,7 +163,7 @@ class System:
             consistency.check_label(name, label, found, everything.fields(), place)
             chosen = FeatureSet(resolve_features(features, found, everything, place))
             consistency.check_features(name, chosen.columns, place)
-            consistency.check_training(function, parameters or {}, search or {}, place)
+            consistency.check_training(function, parameters or {}, search or {}, evaluate, place)
             spec = ModelSpec(
                 name, function, chosen, label, found, dict(parameters or {}), dict(search or {}), evaluate,
                 inspect.cleandoc(function.__doc__ or ""), place,
@@ -222,13 +201,13 @@ class System:
         if entity is not None and entity not in {f.name for f in fields}:
             raise InvalidSystem(f"{place}: the request has no field `{entity}`", hint="mend `key=`")
         found = self._new_name("service", name or spec.name, place)
-        consistency.check_request(found, spec.features, [f.name for f in fields], place)
         consistency.check_release(found, release, place)
         service = ServiceSpec(
             found, spec, fields, time, id_, entity,
             stream.name if stream else None, None if appends is None else self._stream(appends, place).name,
             duration(p99) if p99 else None, tuple(release or ()), place,
         )  # fmt: skip
+        consistency.check_request(service, Everything(self._specs, self._by_object).fields())
         self._add(service, service)
         return service
 
@@ -250,10 +229,9 @@ class System:
         if not isinstance(service, ServiceSpec):
             raise InvalidSystem(f"{place}: `{service}` is not a service of this system; declared: {self._known('service')}",
                                 hint="give what system.service(...) returned")  # fmt: skip
-        consistency.check_trigger(retrain_when, place)
         if approve not in ("auto", "person"):
             raise InvalidSystem(f"{place}: approve=`{approve}`; allowed: `auto`, `person`", hint="choose one")
-        number, _, period = at_most.partition("/")
+        number, _, period = str(at_most).partition("/")
         words = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
         if not number.isdigit() or not int(number):
             raise InvalidSystem(f'{place}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
@@ -263,6 +241,7 @@ class System:
             self._duration(window, place), self._duration(every, place), self._duration(train_on, place),
             self._duration(holdout, place), 0 if retrain_after is None else self._duration(retrain_after, place), where=place,
         )  # fmt: skip
+        consistency.check_watch(spec)
         self._add(spec, spec)
         return spec
 

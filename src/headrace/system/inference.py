@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
-
-from headrace.data.types import Field, FieldType, OneOf, Pattern, Personal, Range, RecordSpec, StreamSpec
+from headrace.data.types import Field, FieldType, OneOf, Pattern, Personal, Range
 from headrace.kernel.errors import InvalidSystem
 
 TYPES: dict[type, FieldType] = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime"}
-SAMPLES: dict[FieldType, Any] = {
-    "int": np.zeros(1, np.int64),
-    "float": np.zeros(1),
-    "str": np.array(["a"], dtype=object),
-    "bool": np.zeros(1, bool),
-    "datetime": np.zeros(1, "datetime64[us]"),
-}
 
 
 def fields_of(cls: type, where: str) -> tuple[Field, ...]:
@@ -52,9 +43,3 @@ def _field(name: str, hint: Any, cls: type, where: str) -> Field:
     rules = tuple(e for e in extras if isinstance(e, Range | OneOf | Pattern))
     personal = next((e for e in extras if isinstance(e, Personal)), None)
     return Field(name, TYPES[hint], nullable, rules, personal)
-
-
-def sample_arrays(names: Iterable[str], records: Iterable[StreamSpec | RecordSpec]) -> dict[str, Any]:
-    """One row for each name: of the type of the declared field of that name, else float64."""
-    types_: dict[str, FieldType] = {f.name: f.type for record in records for f in record.fields}
-    return {name: SAMPLES[types_.get(name, "float")] for name in names}

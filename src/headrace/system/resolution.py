@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from headrace.data.types import JoinSpec, StreamSpec
+from headrace.data.types import FieldType, JoinSpec, StreamSpec
 from headrace.features.types import (
     Aggregate,
     EventSpine,
@@ -36,9 +36,9 @@ class Everything:
     def streams(self) -> list[StreamSpec]:
         return [s for s in self.specs.values() if isinstance(s, StreamSpec)]
 
-    def fields(self) -> dict[str, list[str]]:
-        """The field names of each stream."""
-        return {stream.name: [field.name for field in stream.fields] for stream in self.streams()}
+    def fields(self) -> dict[str, dict[str, FieldType]]:
+        """The field names of each stream, with their types."""
+        return {stream.name: {field.name: field.type for field in stream.fields} for stream in self.streams()}
 
     def joins(self) -> list[JoinSpec]:
         return [s for s in self.specs.values() if isinstance(s, JoinSpec)]
@@ -49,11 +49,15 @@ def check_aggregate(label: str, aggregate: Aggregate, stream: StreamSpec, join: 
     types = {f.name: f.type for f in stream.fields}
     if not isinstance(aggregate, Aggregate):
         raise InvalidSystem(f"{where}: `{label}={aggregate!r}` is not an aggregate", hint="use hr.count(), hr.mean(...)")
+    if not label.isidentifier():
+        raise InvalidSystem(f"{where}: `{label}` cannot name an aggregate", hint="choose a name such as `mean_amount`")
     if aggregate.kind == "share" and (join is None or aggregate.report != join.report):
         raise InvalidSystem(
             f"{where}: `{label}` is a share of `{aggregate.report}`, but the windows are not over a stream joined with it",
             hint="windows(system.join(Stream, Report, on=...), ...)",
         )
+    if aggregate.empty is not None and type(aggregate.empty) not in (int, float):
+        raise InvalidSystem(f"{where}: `{label}` has empty={aggregate.empty!r}, not a number", hint="empty=0")
     if aggregate.column is None:
         return
     if aggregate.column not in types:
@@ -75,6 +79,9 @@ def default_spine(model: str, given: Any, label: Label, everything: Everything, 
     if named not in known:
         raise InvalidSystem(f"{where}: the label of model `{model}` names `{named}`, which is no stream of the system; "
                             f"declared: {', '.join(sorted(known))}", hint="declare the stream above the model")  # fmt: skip
+    if given is not None and not isinstance(given, SnapshotSpine) and not isinstance(stream, StreamSpec):
+        raise InvalidSystem(f"{where}: spine={given!r} of model `{model}` is no stream of the system and no hr.every(...)",
+                            hint='give spine=Stream or spine=hr.every("1w", key=...)')  # fmt: skip
     if isinstance(given, SnapshotSpine):
         return replace(given, stream=given.stream or named)
     if isinstance(stream, StreamSpec):
@@ -88,7 +95,7 @@ def default_spine(model: str, given: Any, label: Label, everything: Everything, 
 
 
 def _sources(features: Sequence[Any], fields: Mapping[str, str], everything: Everything, where: str) -> list[FeatureSource]:
-    if isinstance(features, str):
+    if not isinstance(features, list | tuple):
         raise InvalidSystem(f"{where}: features=`{features}` is not a list", hint=f'features=["{features}"]')
     sources: list[FeatureSource] = []
     for feature in features:
@@ -102,11 +109,28 @@ def _sources(features: Sequence[Any], fields: Mapping[str, str], everything: Eve
                                     hint="turn it into numbers in a @system.features function")  # fmt: skip
             sources.append(RequestField(feature))
         elif isinstance(spec, WindowView | RequestFeatures):
+            if isinstance(spec, WindowView):
+                _check_view(spec, fields, everything, where)
             sources.append(spec)
         else:
             raise InvalidSystem(f"{where}: `{feature!r}` is not a feature of this system",
                                 hint="list field names, windows views and @system.features functions")  # fmt: skip
     return sources
+
+
+def _check_view(view: WindowView, fields: Mapping[str, str], everything: Everything, where: str) -> None:
+    """InvalidSystem unless the asking row has the keys of the view, and what the view gives are numbers."""
+    types = everything.fields()[view.stream]
+    for key in view.by:
+        if fields.get(key) != types[key]:
+            found = f"which is `{types[key]}` there, in the asking row {f'`{fields[key]}`' if key in fields else 'absent'}"
+            raise InvalidSystem(f"{where}: windows `{view.name}` ({view.where}) are by `{key}`, {found}",
+                                hint=f"ask with a field `{key}: {types[key]}`, or leave the view out")  # fmt: skip
+    for name, aggregate in view.aggregates:
+        if aggregate.kind in ("first", "last") and types[str(aggregate.column)] not in NUMERIC:
+            found = f"the {aggregate.kind} of `{aggregate.column}`, which is `{types[str(aggregate.column)]}`"
+            raise InvalidSystem(f"{where}: `{name}` of windows `{view.name}` ({view.where}) is {found}; a model takes numbers",
+                                hint="aggregate a number, or use hr.distinct")  # fmt: skip
 
 
 def resolve_features(features: Sequence[Any], spine: Spine, everything: Everything, where: str) -> tuple[FeatureSource, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from headrace.features.types import Aggregate, NoEventLabel, ReportLabel, SnapshotSpine
+from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import snake_case
 from headrace.kernel.times import duration
 
@@ -16,6 +17,8 @@ STREAM_NAMES: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 def _name_of(stream: type) -> str:
     """The name under which the class was declared; a class that was not gets its own, and is refused on use."""
+    if not isinstance(stream, type):
+        raise InvalidInput(f"`{stream!r}` is not the class of a stream", hint="give the class that @system.stream declares")
     return STREAM_NAMES.get(stream, snake_case(stream.__name__))
 
 

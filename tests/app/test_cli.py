@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from app_world import Counter
-from running import HEADRACE, write_system
+from running import HEADRACE, order, write_system
 
 import headrace
 from headrace.app.cli import run_command
@@ -20,6 +20,7 @@ from headrace.app.operation_commands import given_arguments
 from headrace.app.operations import OPERATIONS
 from headrace.app.output import show
 from headrace.app.world import remember, world
+from headrace.data.appending import append_raw
 from headrace.kernel.errors import UsageError
 from headrace.kernel.settings import Settings
 from headrace.system.load import load_system
@@ -206,3 +207,29 @@ def test_doctor_answers_about_a_damaged_catalog(data: Path, capsys: pytest.Captu
     (data / "catalog.sqlite").write_bytes(b"no database" * 1000)
     code, answer = run(capsys, "doctor", "--data", data)
     assert (code, [f["check"] for f in answer["findings"] if not f["ok"]]) == (1, ["catalog"])
+
+
+@pytest.mark.parametrize("damage", [None, b""])
+def test_a_catalog_that_is_gone_refuses_the_start(
+    damage: bytes | None, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "shop.py"
+    ctx = world(Settings(data=data), "shop", load_system(str(file)).specs(), clock="real", file=str(file))
+    append_raw(ctx, "order", [json.dumps(order(1)).encode()])
+    ctx.close()
+    for path in data.glob("catalog.sqlite*"):
+        path.unlink()
+    if damage is not None:
+        (data / "catalog.sqlite").write_bytes(damage)
+    command = [HEADRACE, "run", file, "--data", data, "--port", "0"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert answer.returncode == 3, answer.stderr
+    assert ("is missing" if damage is None else "is empty") in answer.stderr
+    assert "headrace restore" in answer.stderr
+    assert not (data / "run/shop/ready.json").exists()
+    code, found = run(capsys, "doctor", "--data", data)
+    bad = [f for f in found["findings"] if not f["ok"]]
+    assert (code, [f["check"] for f in bad]) == (1, ["catalog"])
+    assert str(data / "catalog.sqlite") in bad[0]["cause"]
+    assert "headrace restore" in bad[0]["command"]
+    assert (data / "catalog.sqlite").exists() == (damage is not None), "looking made none"

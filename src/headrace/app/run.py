@@ -67,7 +67,7 @@ def run(settings: Settings, options: RunOptions) -> None:
 
 def _run(settings: Settings, options: RunOptions, listener: socket.socket, child: ServingChild) -> None:
     # Imported late: numpy, Polars, FastAPI and every room load while the serve process does the same.
-    from headrace.engines.open import check_urls, prepare_data_folder
+    from headrace.engines.open import check_catalog, check_urls, prepare_data_folder
     from headrace.kernel.specs import Specs
     from headrace.system.load import load_system
 
@@ -75,6 +75,7 @@ def _run(settings: Settings, options: RunOptions, listener: socket.socket, child
     system = load_system(absolute(options.file)) if options.file else None
     name, specs = (system.name, system.specs()) if system else (EMPTY_PLATFORM, Specs())
     prepare_data_folder(settings.data)
+    check_catalog(settings)
     folder = settings.data.resolve() / "run" / name
     with closing(ProcessLock(folder / "lock")):
         listen(listener, options.host, options.port)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from headrace.engines.catalog.port import Catalog
@@ -48,12 +50,41 @@ def check_urls(settings: Settings) -> None:
         _embedded(setting, getattr(settings, setting))
 
 
+def _catalog_url(settings: Settings) -> str:
+    return settings.catalog or f"sqlite:///{settings.data / 'catalog.sqlite'}"
+
+
+def check_catalog(settings: Settings) -> None:
+    """InvalidInput when the catalog is missing or empty beside an audit log or events: a new one knows nothing of them."""
+    beside = [settings.data / "audit/checkpoint", *(settings.data / "events").glob("*/")]
+    found = next((path for path in beside if path.exists()), None)
+    path = Path(_catalog_url(settings).removeprefix("sqlite:///"))
+    if found is None or _has_tables(path):
+        return
+    raise InvalidInput(
+        f"the catalog `{path}` is {'empty' if path.exists() else 'missing'}, though `{found}` of its installation is there",
+        hint="put it back, or restore a backup into a new folder: `headrace restore BACKUP --data NEW`",
+    )
+
+
+def _has_tables(path: Path) -> bool:
+    """Whether it is a database with any table, or one so damaged that opening it will say so."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
+            return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
+    except sqlite3.DatabaseError:
+        return True
+
+
 def open_catalog(settings: Settings) -> Catalog:
     """Open only the catalog of the installation."""
     from headrace.engines.catalog.sql import SqlCatalog
 
     prepare_data_folder(settings.data)
-    return SqlCatalog(settings.catalog or f"sqlite:///{settings.data / 'catalog.sqlite'}")
+    check_catalog(settings)
+    return SqlCatalog(_catalog_url(settings))
 
 
 def open_context(

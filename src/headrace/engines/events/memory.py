@@ -60,12 +60,40 @@ class MemoryLog:
             return offset
 
     def read(self, topic: str, partition: int, offset: int, *, max_records: int = 65_536) -> Records:
-        if offset < 0:
-            raise InvalidInput(f"offset {offset} is below the first kept offset 0", hint="read from 0 on")
         with self._mutex:
             stored = self._partition(topic, partition)
-            part = slice(offset, offset + max_records)
+            first = stored.first
+            if offset < first:
+                raise InvalidInput(f"offset {offset} is below the first kept offset {first}", hint=f"read from {first} on")
+            part = slice(offset - first, offset - first + max_records)
             return Records(offset, stored.keys[part], stored.values[part], stored.timestamps[part], stored.headers[part])
+
+    def first(self, topic: str, partition: int) -> int:
+        with self._mutex:
+            return self._partition(topic, partition).first
+
+    def retain(
+        self,
+        topic: str,
+        partition: int,
+        keep_from: int,
+        *,
+        older_than: int | None = None,
+        max_bytes: int | None = None,
+    ) -> int:
+        with self._mutex:
+            stored = self._partition(topic, partition)
+            total, dropped = sum(map(len, stored.values)), 0
+            while dropped < min(len(stored), keep_from - stored.first):
+                too_old = older_than is not None and stored.timestamps[dropped] < older_than
+                if not too_old and (max_bytes is None or total <= max_bytes):
+                    break
+                total -= len(stored.values[dropped])
+                dropped += 1
+            for column in (stored.keys, stored.values, stored.timestamps, stored.headers):
+                del column[:dropped]
+            stored.first += dropped
+            return stored.first
 
     def end(self, topic: str, partition: int) -> int:
         with self._mutex:

@@ -28,7 +28,7 @@ class Records:
 
 
 class EventLog(Protocol):
-    """At most eight methods; every engine passes `engines/conformance/events.py`."""
+    """Every engine passes `engines/conformance/events.py`."""
 
     def create(self, topic: str, partitions: int = 1) -> None:
         """Create the topic unless it exists. InvalidInput when it exists with another number of partitions."""
@@ -56,8 +56,26 @@ class EventLog(Protocol):
         """Records from `offset` on, possibly none (at the end). InvalidInput below the first kept offset."""
         ...
 
+    def first(self, topic: str, partition: int) -> int:
+        """The first kept offset; 0 for an unknown topic."""
+        ...
+
     def end(self, topic: str, partition: int) -> int:
         """The offset the next append will get; 0 for an unknown topic."""
+        ...
+
+    def retain(
+        self,
+        topic: str,
+        partition: int,
+        keep_from: int,
+        *,
+        older_than: int | None = None,
+        max_bytes: int | None = None,
+    ) -> int:
+        """Drop the oldest records, all of them below `keep_from`: those appended before `older_than` (machine-clock
+        microseconds), and those by which the partition is larger than `max_bytes`. An engine drops whole segments, so more
+        may stay. Returns the first kept offset; offsets are never given again."""
         ...
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:

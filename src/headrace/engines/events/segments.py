@@ -119,6 +119,20 @@ class SegmentLog:
             return Records(offset)
         return self._partition(topic, partition).read(offset, max_records)
 
+    def first(self, topic: str, partition: int) -> int:
+        return 0 if self._count(topic) == 0 else self._partition(topic, partition).first()
+
+    def retain(
+        self,
+        topic: str,
+        partition: int,
+        keep_from: int,
+        *,
+        older_than: int | None = None,
+        max_bytes: int | None = None,
+    ) -> int:
+        return self._partition(topic, partition).retain(keep_from, older_than, max_bytes)
+
     def end(self, topic: str, partition: int) -> int:
         return 0 if self._count(topic) == 0 else self._partition(topic, partition).end()
 

@@ -12,10 +12,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "System": "system.declarations",
-    **dict.fromkeys(
-        ("count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share", "label", "no_event", "every"),
-        "system.terms",
-    ),
+    **dict.fromkeys(("count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share"), "system.terms"),
+    **dict.fromkeys(("label", "no_event", "value", "value_after", "future", "every"), "system.terms"),
     **dict.fromkeys(("Range", "OneOf", "Pattern", "Personal"), "data.types"),
     **dict.fromkeys(("shadow", "canary", "probation"), "release.types"),
     **dict.fromkeys(("psi", "js", "drift_score"), "monitoring.types"),
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
         distinct,
         every,
         first,
+        future,
         label,
         last,
         max,
@@ -40,11 +39,14 @@ if TYPE_CHECKING:
         share,
         std,
         sum,
+        value,
+        value_after,
     )
 
 __all__ = [
-    "OneOf", "Pattern", "Personal", "Range", "System", "canary", "count", "distinct", "drift_score", "every", "first", "js",
-    "label", "last", "max", "mean", "min", "no_event", "probation", "psi", "shadow", "share", "std", "sum",
+    "OneOf", "Pattern", "Personal", "Range", "System", "canary", "count", "distinct", "drift_score", "every", "first", "future",
+    "js", "label", "last", "max", "mean", "min", "no_event", "probation", "psi", "shadow", "share", "std", "sum", "value",
+    "value_after",
 ]  # fmt: skip
 
 

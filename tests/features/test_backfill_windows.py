@@ -103,7 +103,7 @@ def test_snapshots_equal_the_oracle(history, period):
     payments = [p | {"a": p["a"]} for p in payments]
     tables = frames(payments, reports)
     views = tuple(v for v in VIEWS if v.by in (("a",), ()))
-    asking = asking_points(SnapshotSpine("pay", "a", period), tables, SPECS, start=0, end=45)
+    asking = asking_points(SnapshotSpine("pay", ("a",), period), tables, SPECS, start=0, end=45)
     table = backfill(FeatureSet(views), asking, tables, SPECS, spine=None)
     seen = []
     for at in range(0, 45, period):

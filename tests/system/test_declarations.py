@@ -175,7 +175,7 @@ def test_the_churn_example_asks_each_customer_once_a_week() -> None:
     model = specs.all(ServiceSpec)[0].model
     assert isinstance(model.spine, SnapshotSpine)
     assert model.spine.period == 7 * DAY
-    assert specs.all(StreamSpec)[0].field(model.spine.key).type == "str"
+    assert specs.all(StreamSpec)[0].field(*model.spine.keys).type == "str"
     assert model.label.kind == "no_event"
 
 

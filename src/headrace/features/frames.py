@@ -111,7 +111,8 @@ def _asked_keys(view: WindowView, points: AskingPoints, frame: pl.DataFrame) -> 
     if len(frame) and bool(np.all(points.own >= 0)):
         key, _ = key_codes(events, [], len(frame), 0)
         return key, key[np.searchsorted(frame["_offset"].to_numpy(), points.own)]
-    return key_codes(events, [points.frame[name] for name in view.by], len(frame), len(points.at))
+    key, asked = key_codes(events, [points.frame[name] for name in view.by], len(frame), len(points.at))
+    return key, np.minimum(asked, int(key.max(initial=-1)) + 1)  # a key without events may have a code too high for KeyedTimes
 
 
 def _added(view: WindowView, points: AskingPoints, own: np.ndarray) -> np.ndarray:

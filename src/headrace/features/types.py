@@ -137,38 +137,41 @@ class EventSpine:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotSpine:
-    """Asking points are every `period` microseconds (multiples since 1970-01-01, a Thursday), for each value of `key`
-    that `stream` has seen by then."""
+    """Asking points are every `period` microseconds (multiples since 1970-01-01, a Thursday), for each value of the columns
+    `keys` that `stream` has seen by then; a key with a null part is no key."""
 
     stream: str
-    key: str
+    keys: tuple[str, ...]
     period: int
 
 
 Spine = EventSpine | SnapshotSpine
+LabelKind = Literal["label", "no_event", "value", "value_after", "future"]
 
 
 @dataclass(frozen=True, slots=True)
-class ReportLabel:
-    """True when an event of `report` with the same `on` has a time in [t, t + within]."""
+class Label:
+    """What becomes known of an asking point at t from the events of `stream` with the same `keys` (`features/labels.py`):
 
-    report: str
-    on: str
-    within: int
-    kind: Literal["label"] = "label"
+    - label: whether one has a time in [t, t + within]; no_event: whether none has a time in (t, t + within]
+    - value: `column` of the last of those in [t, t + within]
+    - value_after: `column` of the first at or after t + within
+    - future: `aggregate` over those in (t, t + within]
 
+    Events are ordered by (time, offset).
+    """
 
-@dataclass(frozen=True, slots=True)
-class NoEventLabel:
-    """True when no event of `stream` with the same `by` has a time in (t, t + within]: churn."""
-
+    kind: LabelKind
     stream: str
-    by: str
+    keys: tuple[str, ...]
     within: int
-    kind: Literal["no_event"] = "no_event"
+    column: str | None = None
+    aggregate: Aggregate | None = None
 
-
-Label = ReportLabel | NoEventLabel
+    @property
+    def is_binary(self) -> bool:
+        """Whether the label is 0 or 1 whatever the stream holds."""
+        return self.kind in ("label", "no_event")
 
 
 class Ask(NamedTuple):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from headrace.features.types import FeatureSet, NoEventLabel, ReportLabel, RequestFeatures, RequestField, SnapshotSpine, Spine
+from headrace.features.types import FeatureSet, Label, RequestFeatures, RequestField, SnapshotSpine, Spine
 from headrace.kernel.errors import HeadraceError, InvalidSystem
 from headrace.monitoring.types import Trigger
 from headrace.release.policies import checked
@@ -16,46 +16,59 @@ Fields = Mapping[str, Collection[str]]
 """The field names of each stream."""
 
 
-def check_windows(over: Sequence[str], delay: str | None, own_event: bool, where: str) -> None:
-    """InvalidSystem unless `over` lists different windows, and the asking event can lie in them."""
-    if isinstance(over, str) or len(set(over)) < len(over):
-        raise InvalidSystem(f"{where}: over={over!r} is not a list of different windows", hint='over=["1d", "7d"]')
-    if own_event and delay is not None:
-        raise InvalidSystem(
-            f"{where}: windows that end {delay} before the asking time cannot hold the asking event",
-            hint="leave out `delay=` or `own_event=`",
-        )
-
-
-def check_label(model: str, label: object, spine: Spine, streams: Fields, where: str) -> None:
-    """InvalidSystem unless the label's stream and the asking points have the field that connects them."""
-    assert isinstance(label, ReportLabel | NoEventLabel)
-    stream, field = (label.report, label.on) if isinstance(label, ReportLabel) else (label.stream, label.by)
+def check_label(model: str, label: Label, spine: Spine, streams: Fields, where: str) -> None:
+    """InvalidSystem unless the label's stream and the asking points have the fields that connect them."""
     asking: Collection[str] = streams[spine.stream]
     if isinstance(spine, SnapshotSpine):
-        if spine.key not in asking:
+        absent = next((key for key in spine.keys if key not in asking), None)
+        if absent is not None or not spine.keys:
             raise InvalidSystem(
-                f"{where}: model `{model}` asks for each `{spine.key}`, which `{spine.stream}` does not have; "
+                f"{where}: model `{model}` asks for each `{absent or ''}`, which `{spine.stream}` does not have; "
                 f"it has {', '.join(asking)}",
                 hint="mend `key=` of hr.every",
             )
-        asking = [spine.key]
-    for place, known in ((f"`{stream}`", streams[stream]), ("the asking row", asking)):
-        if field not in known:
-            raise InvalidSystem(
-                f"{where}: the label of model `{model}` connects by `{field}`, which {place} does not have; "
-                f"it has {', '.join(known)}",
-                hint="mend `on=` or `by=` of the label",
-            )
+        asking = spine.keys
+    for field in label.keys:
+        for place, known in ((f"`{label.stream}`", streams[label.stream]), ("the asking row", asking)):
+            if field not in known:
+                raise InvalidSystem(
+                    f"{where}: the label of model `{model}` connects by `{field}`, which {place} does not have; "
+                    f"it has {', '.join(known)}",
+                    hint="mend `on=` or `by=` of the label",
+                )
+    if label.column is not None and label.column not in streams[label.stream]:
+        raise InvalidSystem(
+            f"{where}: the label of model `{model}` is `{label.column}`, which `{label.stream}` does not have; "
+            f"it has {', '.join(streams[label.stream])}",
+            hint="name a field of the label's stream",
+        )
 
 
-def check_features(model: str, columns: Sequence[str], where: str) -> None:
-    """InvalidSystem unless there are features and all have different names."""
+def check_binary(service: str, model: str, label: Label, where: str) -> None:
+    """InvalidSystem unless the model's answer is a probability, which is all that a service gives so far."""
+    if not label.is_binary:
+        raise InvalidSystem(
+            f"{where}: service `{service}` would serve model `{model}`, whose label is hr.{label.kind}: a service gives the "
+            "probability of hr.label or hr.no_event",
+            hint="train and evaluate the model without a service, or ask a yes-or-no question",
+        )
+
+
+def check_features(model: str, features: FeatureSet, where: str) -> None:
+    """InvalidSystem unless there are features, all have different names, and texts among them are read by a function."""
+    columns = features.given
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
         raise InvalidSystem(f"{where}: model `{model}` has the feature `{twice}` twice", hint="list each feature once")
     if not columns:
         raise InvalidSystem(f"{where}: model `{model}` has no features", hint="list fields, views or functions in `features=`")
+    read = {name for source in features.sources if isinstance(source, RequestFeatures) for name in source.inputs}
+    text = next((column for column in columns if column not in features.columns and column not in read), None)
+    if text is not None:
+        raise InvalidSystem(
+            f"{where}: the feature `{text}` of model `{model}` is a text, and a model takes numbers",
+            hint="make a number of it in a @system.features function, or use hr.distinct",
+        )
 
 
 def check_training(function: Callable[..., Any], parameters: Mapping[str, Any], search: Mapping[str, Any], where: str) -> None:
@@ -84,7 +97,7 @@ def check_request(service: str, features: FeatureSet, fields: Collection[str], w
     needed += [key for view in features.views for key in view.by]
     for source in features.sources:
         if isinstance(source, RequestFeatures):
-            needed += [name for name in source.inputs if name not in features.columns]
+            needed += [name for name in source.inputs if name not in features.given]
     missing = next((name for name in needed if name not in fields), None)
     if missing is not None:
         raise InvalidSystem(

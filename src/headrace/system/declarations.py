@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from headrace.data.retention import parse_retention
 from headrace.data.types import JoinSpec, RecordSpec, StreamSpec
 from headrace.features.types import (
     Aggregate,
@@ -26,8 +27,9 @@ from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
 from headrace.system import consistency
+from headrace.system.feature_views import check_windows, keys_of, micros, spans, text_fields, view_name
 from headrace.system.inference import fields_of, sample_arrays
-from headrace.system.resolution import Everything, check_aggregate, default_spine, resolve_features
+from headrace.system.resolution import Everything, default_spine, resolve_features
 from headrace.system.terms import STREAM_NAMES
 from headrace.training.types import ModelSpec
 
@@ -88,11 +90,11 @@ class System:
                     )
             spec = StreamSpec(
                 self._new_name("stream", name or snake_case(cls.__name__), place), fields, id, key, time, created,
-                duration(max_future), duration(lateness), None if retention is None else duration(retention),
+                duration(max_future), duration(lateness), *parse_retention(retention),
                 inspect.cleandoc(cls.__doc__ or ""), place,
             )  # fmt: skip
-            if any(f.personal for f in fields) and retention is None:
-                raise InvalidSystem(f"{place}: stream `{spec.name}` has personal fields and no retention",
+            if any(f.personal for f in fields) and spec.retention is None:
+                raise InvalidSystem(f"{place}: stream `{spec.name}` has personal fields and no retention by age",
                                     hint='declare how long they are kept: retention="365d"')  # fmt: skip
             self._add(spec, cls)
             STREAM_NAMES[cls] = spec.name
@@ -129,23 +131,12 @@ class System:
         join = stream if isinstance(stream, JoinSpec) else None
         spec = self._specs[("stream", join.stream)] if join else self._stream(stream, place)
         assert isinstance(spec, StreamSpec)
-        keys = (by,) if isinstance(by, str) else tuple(by)
-        columns = {f.name: f.type for f in spec.fields}
-        unknown = [k for k in (*keys, *(inspect.signature(where).parameters if where else ())) if k not in columns]
-        if unknown:
-            raise InvalidSystem(f"{place}: `{spec.name}` has no field `{unknown[0]}`; it has {', '.join(columns)}",
-                                hint="`by` and the parameters of `where` name fields of the stream")  # fmt: skip
-        if not aggregates or not over:
-            raise InvalidSystem(f"{place}: windows over `{spec.name}` need at least one window and one aggregate",
-                                hint='windows(..., over=["7d"], count=hr.count())')  # fmt: skip
-        for label, aggregate in aggregates.items():
-            check_aggregate(label, aggregate, spec, join, place)
-        consistency.check_windows(over, delay, own_event, place)
-        view_name = name or "_".join(keys).removesuffix("_id") or "all"
+        keys = keys_of(by)
         view = WindowView(
-            self._new_name("view", view_name, place), spec.name, keys, tuple((w, self._duration(w, place)) for w in over),
-            tuple(aggregates.items()), join, where, self._duration(delay, place) if delay else 0, own_event, place,
+            self._new_name("view", view_name(name, keys), place), spec.name, keys, spans(over, place), tuple(aggregates.items()),
+            join, where, micros(delay, place), own_event, place, text_fields(spec),
         )  # fmt: skip
+        check_windows(view, spec)
         self._add(view, view)
         return view
 
@@ -183,7 +174,7 @@ class System:
             found: Spine = default_spine(name, spine, label, everything, place)
             consistency.check_label(name, label, found, everything.fields(), place)
             chosen = FeatureSet(resolve_features(features, found, everything, place))
-            consistency.check_features(name, chosen.columns, place)
+            consistency.check_features(name, chosen, place)
             consistency.check_training(function, parameters or {}, search or {}, place)
             spec = ModelSpec(
                 name, function, chosen, label, found, dict(parameters or {}), dict(search or {}), evaluate,
@@ -222,6 +213,7 @@ class System:
         if entity is not None and entity not in {f.name for f in fields}:
             raise InvalidSystem(f"{place}: the request has no field `{entity}`", hint="mend `key=`")
         found = self._new_name("service", name or spec.name, place)
+        consistency.check_binary(found, spec.name, spec.label, place)
         consistency.check_request(found, spec.features, [f.name for f in fields], place)
         consistency.check_release(found, release, place)
         service = ServiceSpec(
@@ -259,9 +251,9 @@ class System:
             raise InvalidSystem(f'{place}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
         spec = WatchSpec(
             self._new_name("watch", service.name, place), service.name, retrain_when,
-            (int(number), self._duration(words.get(period, period), place)), "auto" if approve == "auto" else "person",
-            self._duration(window, place), self._duration(every, place), self._duration(train_on, place),
-            self._duration(holdout, place), 0 if retrain_after is None else self._duration(retrain_after, place), where=place,
+            (int(number), micros(words.get(period, period), place)), "auto" if approve == "auto" else "person",
+            micros(window, place), micros(every, place), micros(train_on, place),
+            micros(holdout, place), 0 if retrain_after is None else micros(retrain_after, place), where=place,
         )  # fmt: skip
         self._add(spec, spec)
         return spec
@@ -276,12 +268,6 @@ class System:
 
     def _known(self, kind: str) -> str:
         return ", ".join(f"`{name}`" for known, name in self._specs if known == kind) or "none"
-
-    def _duration(self, text: str, place: str) -> int:
-        try:
-            return duration(text)
-        except HeadraceError as error:
-            raise InvalidSystem(f"{place}: {error.message}", hint=error.hint) from None
 
     def _new_name(self, kind: str, name: str, place: str) -> str:
         try:

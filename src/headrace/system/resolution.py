@@ -13,8 +13,6 @@ from headrace.features.types import (
     FeatureSet,
     FeatureSource,
     Label,
-    NoEventLabel,
-    ReportLabel,
     RequestFeatures,
     RequestField,
     SnapshotSpine,
@@ -66,22 +64,23 @@ def check_aggregate(label: str, aggregate: Aggregate, stream: StreamSpec, join: 
 
 def default_spine(model: str, given: Any, label: Label, everything: Everything, where: str) -> Spine:
     """The model's spine: as given, else the stream that is joined with the label's report."""
-    if not isinstance(label, ReportLabel | NoEventLabel):
+    if not isinstance(label, Label):
         raise InvalidSystem(f"{where}: label={label!r} of model `{model}` is not a label",
-                            hint="use hr.label(Report, ...) or hr.no_event(Stream, ...)")  # fmt: skip
+                            hint="use hr.label, hr.no_event, hr.value, hr.value_after or hr.future")  # fmt: skip
     stream = everything.by_object.get(id(given)) if isinstance(given, type) else None
     known = {s.name for s in everything.streams()}
-    named = label.report if isinstance(label, ReportLabel) else label.stream
-    if named not in known:
-        raise InvalidSystem(f"{where}: the label of model `{model}` names `{named}`, which is no stream of the system; "
+    if label.stream not in known:
+        raise InvalidSystem(f"{where}: the label of model `{model}` names `{label.stream}`, which is no stream of the system; "
                             f"declared: {', '.join(sorted(known))}", hint="declare the stream above the model")  # fmt: skip
+    if label.aggregate is not None:
+        check_aggregate("label", label.aggregate, everything.specs[("stream", label.stream)], None, where)
     if isinstance(given, SnapshotSpine):
-        return replace(given, stream=given.stream or named)
+        return replace(given, stream=given.stream or label.stream)
     if isinstance(stream, StreamSpec):
         return EventSpine(stream.name)
-    if isinstance(label, ReportLabel):
+    if label.kind in ("label", "value"):
         for join in everything.joins():
-            if join.report == label.report:
+            if join.report == label.stream:
                 return EventSpine(join.stream)
     raise InvalidSystem(f"{where}: the asking points of model `{model}` are not clear",
                         hint='give spine=Stream or spine=hr.every("1w", key=...)')  # fmt: skip
@@ -112,13 +111,13 @@ def _sources(features: Sequence[Any], fields: Mapping[str, str], everything: Eve
 def resolve_features(features: Sequence[Any], spine: Spine, everything: Everything, where: str) -> tuple[FeatureSource, ...]:
     """The sources in model order. Functions may read what other sources give; a cycle is an error that names it."""
     asking = everything.specs[("stream", spine.stream)]
-    fields = {f.name: f.type for f in asking.fields if isinstance(spine, EventSpine) or f.name == spine.key}
+    fields = {f.name: f.type for f in asking.fields if isinstance(spine, EventSpine) or f.name in spine.keys}
     if isinstance(spine, SnapshotSpine):
         fields[asking.time] = "datetime"
     sources = _sources(features, fields, everything, where)
     ready = set(fields)
     for source in sources:
-        ready.update(() if isinstance(source, RequestFeatures) else FeatureSet((source,)).columns)
+        ready.update(() if isinstance(source, RequestFeatures) else FeatureSet((source,)).given)
     waiting = [s for s in sources if isinstance(s, RequestFeatures)]
     while waiting:
         possible = [s for s in waiting if set(s.inputs) <= ready]

@@ -7,7 +7,7 @@ from headrace.data.types import DatasetVersion, StreamSpec
 from headrace.engines.context import Context
 from headrace.features.training_set import training_set
 from headrace.kernel.errors import CheckFailed
-from headrace.kernel.times import format_time
+from headrace.kernel.times import DAY, format_time
 from headrace.training.types import ModelSpec
 
 
@@ -19,11 +19,12 @@ def build_dataset(ctx: Context, model: str, *, start: int, end: int, known_at: i
     spec = ctx.specs.get(ModelSpec, model)
     frame = training_set(ctx, spec, start=start, end=end, known_at=known_at)
     if frame.is_empty():
-        days = spec.label.within / 86_400_000_000
+        days = spec.label.within / DAY
         raise CheckFailed(
             f"no row of `{model}` with an asking time from {format_time(start)} to {format_time(end)} has a label that is "
             f"mature at {format_time(known_at)}",
-            hint=f"a label matures {days:g} days after the asking time; choose an earlier `--to`, or wait",
+            hint=f"a label matures {days:g} days after the asking time, and only where it has a value; choose an earlier "
+            "`--to`, or wait",
         )
     inputs = {
         "model": model,

@@ -29,16 +29,26 @@ def history(ctx: Context, stream: str) -> pl.DataFrame:
 
 
 def log_history(ctx: Context, stream: str, upto: int | None = None) -> pl.DataFrame:
-    """As `history`, from the event log and the quarantine topic alone, to offset `upto` inclusive or to the end."""
+    """As `history`, from the event log and the quarantine topic alone, to offset `upto` inclusive or to the end. What
+    retention has dropped of the log is taken from the lake."""
     spec = ctx.specs.get(StreamSpec, stream)
-    end = ctx.events.end(ctx.namespace.stream(stream), 0)
-    return log_events(ctx, spec, 0, end if upto is None else min(end, upto + 1), None)
+    topic = ctx.namespace.stream(stream)
+    first, end = ctx.events.first(topic, 0), ctx.events.end(topic, 0)
+    end = end if upto is None else min(end, upto + 1)
+    if first == 0:
+        return log_events(ctx, spec, 0, end, None)
+    dropped = lake_events(ctx, spec)[0].filter(pl.col("_offset") < min(first, end))
+    return pl.concat([dropped, log_events(ctx, spec, first, end, dropped[spec.id])])
+
+
+def held_to(ctx: Context, spec: StreamSpec) -> int:
+    """The offset up to which (exclusive) the lake has every accepted event."""
+    return max(0, ctx.lake.committed(table_of(ctx, spec.name), LAKE_APPLICATION))
 
 
 def lake_events(ctx: Context, spec: StreamSpec) -> tuple[pl.DataFrame, int]:
     """The events in the lake, and the offset up to which (exclusive) it is complete."""
-    table = table_of(ctx, spec.name)
-    held = max(0, ctx.lake.committed(table, LAKE_APPLICATION))
+    table, held = table_of(ctx, spec.name), held_to(ctx, spec)
     schema = event_schema(spec)
     if held == 0:
         return schema.to_frame(), 0

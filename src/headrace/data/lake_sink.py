@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from headrace.data.applying import AppliedBatch
-from headrace.data.history import LAKE_APPLICATION, lake_events, log_events, table_of
+from headrace.data.history import LAKE_APPLICATION, held_to, lake_events, log_events, table_of
 from headrace.data.positions import position
 from headrace.data.records import event_schema
 from headrace.data.types import StreamSpec
@@ -31,7 +31,7 @@ class LakeSink:
         self._rows = 0
         self._since = 0.0
         self._commits = 0
-        self._held = max(0, self._lake.committed(self._table, LAKE_APPLICATION))
+        self._held = held_to(ctx, spec)
         self._next = self._held
         applied = position(ctx, spec.name).next_offset
         if self._held < applied:

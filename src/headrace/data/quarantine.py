@@ -86,26 +86,30 @@ def _event_id(spec: StreamSpec, content: bytes, offset: int) -> str:
 def entries(ctx: Context, stream: str) -> list[QuarantineEntry]:
     """The refused events that were not replayed, oldest first. NotFound for an undeclared stream."""
     ctx.specs.get(StreamSpec, stream)
+    return [QuarantineEntry(r.id, r.offset, r.field, r.reason, r.value, r.raw) for r in _waiting(ctx, stream)]
+
+
+def _waiting(ctx: Context, stream: str) -> list[QuarantineRecord]:
     waiting: dict[int, QuarantineRecord] = {}
     for record in records(ctx, stream):
         if record.replayed:
             waiting.pop(record.offset, None)
         else:
             waiting[record.offset] = record
-    return [QuarantineEntry(r.id, r.offset, r.field, r.reason, r.value, r.raw) for r in waiting.values()]
+    return list(waiting.values())
 
 
 def replay(ctx: Context, stream: str, id: str | None = None) -> dict[str, int]:
     """Check the waiting events (or those with this id) under today's contract and append the good ones to the stream
     again. Returns `{"replayed", "still_bad"}`. NotFound for an unknown stream or id."""
     spec = ctx.specs.get(StreamSpec, stream)
-    waiting = entries(ctx, stream)
+    waiting = _waiting(ctx, stream)
     chosen = [entry for entry in waiting if id is None or entry.id == id]
     if id is not None and not chosen:
         raise NotFound.of("quarantined event", id, (entry.id for entry in waiting[:20]))
     good: list[tuple[int, bytes]] = []
     for entry in chosen:
-        content = ctx.events.read(ctx.namespace.stream(stream), 0, entry.offset, max_records=1).values[0]
+        content = base64.b64decode(entry.raw) if entry.base64 else entry.raw.encode()  # the log may have dropped it
         if _is_good(ctx, spec, content):
             good.append((entry.offset, content))
     if good:

@@ -66,6 +66,7 @@ class RecordSpec:
 class StreamSpec:
     """A declared stream. `id`, `key`, `time`, `created` name fields; durations are microseconds.
 
+    `retention` and `retention_bytes` limit the log by age and size.
     `where` is the place of the declaration, `path/system.py:12`, for messages.
     """
 
@@ -78,6 +79,7 @@ class StreamSpec:
     max_future: int = 5 * 60_000_000
     lateness: int = 86_400_000_000
     retention: int | None = None
+    retention_bytes: int | None = None
     doc: str = ""
     where: str = ""
     kind: Literal["stream"] = "stream"

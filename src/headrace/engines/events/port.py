@@ -75,7 +75,7 @@ class EventLog(Protocol):
     ) -> int:
         """Drop the oldest records, all of them below `keep_from`: those appended before `older_than` (machine-clock
         microseconds), and those by which the partition is larger than `max_bytes`. An engine drops whole segments, so more
-        may stay. Returns the first kept offset; offsets are never given again."""
+        may stay. Returns the first kept offset, 0 for an unknown topic; offsets are never given again."""
         ...
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:

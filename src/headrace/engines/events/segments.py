@@ -131,7 +131,7 @@ class SegmentLog:
         older_than: int | None = None,
         max_bytes: int | None = None,
     ) -> int:
-        return self._partition(topic, partition).retain(keep_from, older_than, max_bytes)
+        return 0 if self._count(topic) == 0 else self._partition(topic, partition).retain(keep_from, older_than, max_bytes)
 
     def end(self, topic: str, partition: int) -> int:
         return 0 if self._count(topic) == 0 else self._partition(topic, partition).end()

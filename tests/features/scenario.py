@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
+import numpy as np
 import oracle
 import polars as pl
 from hypothesis import strategies as st
 
 from headrace.data.types import Field, JoinSpec, StreamSpec
-from headrace.features.types import Aggregate, FeatureSet, WindowView
+from headrace.features.types import Aggregate, FeatureSet, RequestFeatures, WindowView
 from headrace.kernel.specs import Specs
 
 FIELDS = (
@@ -42,7 +44,7 @@ def small(x, flag):
 
 X_AND_Y = all_of("x", *NUMERIC, mean=-1.0) + all_of("y", *NUMERIC, std=0.5)
 PLAIN = all_of("x", "sum", "last") + all_of("flag", "max", "mean")
-TEXT = all_of("word", "distinct", "first", "last") + all_of("at", "last")
+TEXT = all_of("word", "distinct", "first", "last") + all_of("b", "last", "distinct") + all_of("at", "last")
 VIEWS = (
     WindowView("own", "pay", ("a",), OVER, COUNT + X_AND_Y, own_event=True),
     WindowView("delayed", "pay", ("a", "b"), OVER, COUNT + SHARE + all_of("x", "sum", "std"), join=JOIN, delay=5),
@@ -55,9 +57,19 @@ PREDICATES = {
     "plain": lambda e: e["y"] is not None and e["y"] > 2,
     "filtered": lambda e: e["x"] is not None and e["x"] < 1.0 and e["flag"],
 }
-TEXTS = WindowView("texts", "pay", ("a",), OVER, TEXT, own_event=True)
-FEATURES = FeatureSet(VIEWS)
-SPECS = Specs((PAY, REPORT, JOIN, *VIEWS, TEXTS))
+TEXTS = WindowView("texts", "pay", ("a",), OVER, TEXT, own_event=True, text_columns=("b", "word"))
+
+
+def letters(texts_first_word_short, texts_last_word_long, texts_last_b_long):
+    """Numbers of the texts, which a model cannot take."""
+    texts = (texts_first_word_short, texts_last_word_long, texts_last_b_long)
+    return {"letters": np.array([sum(ord(t[0]) * 256**n for n, t in enumerate(row) if t) for row in zip(*texts, strict=True)])}
+
+
+LETTERS = RequestFeatures("letters", letters, tuple(inspect.signature(letters).parameters), ("letters",))
+STORED = (*VIEWS, TEXTS)
+FEATURES = FeatureSet((*STORED, LETTERS))
+SPECS = Specs((PAY, REPORT, JOIN, *STORED, LETTERS))
 AMOUNTS = (0.1, 0.2, 0.3, 1e16, -1e16, 1.0, -0.0, 0.0, 3.3, None)
 
 
@@ -107,6 +119,15 @@ def expected(view, payments, reports, request, at, position, own, reported=math.
             values.append(oracle.value(aggregate.kind, aggregate.column, window, empty=aggregate.empty, reports=reports, at=at,
                                        reported=reported))  # fmt: skip
     return values
+
+
+def expected_features(*asked):
+    """By name, what FEATURES give, by the oracle; arguments as of `expected` after the view."""
+    found = {}
+    for view in STORED:
+        found |= zip(view.columns, expected(view, *asked), strict=True)
+    found["letters"] = int(letters(*([found[name]] for name in LETTERS.inputs))["letters"][0])
+    return {name: found[name] for name in FEATURES.columns}
 
 
 def bits(value):

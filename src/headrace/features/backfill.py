@@ -68,12 +68,12 @@ def backfill(
 def feature_columns(
     features: FeatureSet, asking: pl.DataFrame, views: Mapping[WindowView, list[Values]], specs: Specs
 ) -> list[pl.Series]:
-    """The features as columns in model order, from the values of the views."""
+    """The features as columns in model order, texts among them, from the values of the views."""
     columns: dict[str, pl.Series] = {}
     for view, values in views.items():
         columns.update({series.name: series for series in view_series(view, values, specs)})
     columns.update(_request_columns(features, asking, columns))
-    return [columns[name] if name in columns else asking[name] for name in features.columns]
+    return [columns[name] if name in columns else asking[name] for name in features.given]
 
 
 def _request_columns(features: FeatureSet, asking: pl.DataFrame, computed: Mapping[str, pl.Series]) -> dict[str, pl.Series]:

@@ -160,11 +160,11 @@ def backfill_files(
         frames = dict(zip(needed, pool.map(read, needed), strict=True))
     asking = asking_points(EventSpine(spine), frames, specs)
     rows = backfill(chosen, asking, frames, specs, spine=spine)
-    columns = dict.fromkeys([stream.key, stream.time, *chosen.columns])
+    columns = dict.fromkeys([stream.key, stream.time, *chosen.given])
     write_table(rows.select(*columns), out)
     return {
         "rows": len(rows),
-        "features": len(chosen.columns),
+        "features": len(chosen.given),
         "seconds": round(MACHINE.monotonic() - began, 3),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }

@@ -11,11 +11,14 @@ import polars as pl
 
 from headrace.data.types import FieldType, StreamSpec
 from headrace.features.codes import key_codes
+from headrace.features.column_types import aggregate_type, output_aggregates
+from headrace.features.hyperloglog import DISTINCT_BOUND
 from headrace.features.kernel import evaluate
 from headrace.features.reducers import Column, Values
 from headrace.features.reported import Reports
 from headrace.features.timeline import Asked, Events, Timeline
 from headrace.features.types import Aggregate, WindowView
+from headrace.features.words import value_words
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.specs import Specs
 
@@ -70,15 +73,15 @@ def passing(view: WindowView, frame: pl.DataFrame) -> np.ndarray:
     return np.broadcast_to(kept.astype(bool), len(frame))
 
 
-def kernel_column(values: pl.Series) -> Column:
+def kernel_column(values: pl.Series, *, counted: bool = False) -> Column:
     """A column for the reducers: NaN is null, -0.0 is 0.0, datetimes are microseconds, a text is the row of its first
-    occurrence."""
+    occurrence. `counted`: `distinct` is asked of it, so that texts that may be too many have their words."""
     valid = values.is_not_null().to_numpy() if values.null_count() else None
     if values.dtype == pl.String:
         codes = (values.cast(pl.Categorical).to_physical().cast(pl.Int64) + 1).fill_null(0).to_numpy()
         first = np.zeros(int(codes.max(initial=0)) + 1, np.int64)
         first[codes[::-1]] = np.arange(len(codes))[::-1]
-        return Column(first[codes], valid)
+        return Column(first[codes], valid, value_words(values) if counted and len(first) > DISTINCT_BOUND else None)
     if values.dtype.is_float():
         array = values.cast(pl.Float64).to_numpy() + 0.0
         missing = np.isnan(array)
@@ -138,20 +141,15 @@ def view_values(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.
     if len(adds):
         wanted = [*view.source_columns, *(() if view.join is None else (view.join.on,))]
         rows = pl.concat([frame.select(wanted), points.frame.select(wanted)[adds]], how="vertical_relaxed")
-    columns = {name: kernel_column(rows[name]) for name in view.source_columns}
+    counted = {aggregate.column for _, aggregate in view.aggregates if aggregate.kind == "distinct"}
+    columns = {name: kernel_column(rows[name], counted=name in counted) for name in view.source_columns}
     reports = None if view.join is None else _reports(view, rows[view.join.on], frames, specs)
     time = frame[stream.time].to_physical().to_numpy()
     every = points.position is points.own and np.array_equal(own, frame["_offset"].to_numpy())
     timeline = Timeline(Events(key, time, frame["_offset"].to_numpy(), columns, reports))
     asked = Asked(asked_key, points.at, points.position, own, points.reported, added)
     results = evaluate(view, timeline, None if every else asked)
-    return [_decoded(a, v, rows) for (_, a), v in zip(_aggregates(view), results, strict=True)]
-
-
-def _aggregates(view: WindowView) -> list[tuple[str, Aggregate]]:
-    """(column name, aggregate) of every output column."""
-    repeated = [aggregate for _ in view.over for _, aggregate in view.aggregates]
-    return list(zip(view.columns, repeated, strict=True))
+    return [_decoded(a, v, rows) for (_, a), v in zip(output_aggregates(view), results, strict=True)]
 
 
 def _decoded(aggregate: Aggregate, values: Values, rows: pl.DataFrame) -> Values:
@@ -164,20 +162,12 @@ def _decoded(aggregate: Aggregate, values: Values, rows: pl.DataFrame) -> Values
     return texts.to_numpy(), values[1]
 
 
-def _dtype(aggregate: Aggregate, stream: StreamSpec) -> pl.DataType:
-    if aggregate.kind in ("count", "distinct"):
-        return pl.Int64()
-    if aggregate.kind in ("min", "max", "first", "last") and aggregate.column is not None:
-        return DTYPES[stream.field(aggregate.column).type]
-    return pl.Float64()
-
-
 def view_series(view: WindowView, results: list[Values], specs: Specs) -> list[pl.Series]:
     """The results as columns: counts Int64, sum, mean, std and share Float64, others of the source's type."""
     stream = specs.get(StreamSpec, view.stream)
     series = []
-    for (name, aggregate), (values, defined) in zip(_aggregates(view), results, strict=True):
-        dtype = _dtype(aggregate, stream)
+    for (name, aggregate), (values, defined) in zip(output_aggregates(view), results, strict=True):
+        dtype = DTYPES[aggregate_type(aggregate, stream)]
         column = pl.Series(name, values.tolist(), dtype=dtype) if dtype == pl.String else pl.Series(name, values).cast(dtype)
         if defined is not None:
             column = column.set(pl.Series(~defined), None)

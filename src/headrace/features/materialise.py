@@ -17,9 +17,10 @@ from headrace.engines.online.port import OnlineStore
 from headrace.features.codes import key_codes
 from headrace.features.frames import passing
 from headrace.features.report_index import Changes, ReportIndex
-from headrace.features.state import NEVER, Applied, StateLayout, entity_keys, pack_states, unpack_states
+from headrace.features.state import NEVER, Applied, StateLayout, entity_keys, pack_states, pack_texts, texts_of, unpack_states
 from headrace.features.timeline import ALWAYS, order
 from headrace.features.types import WindowView
+from headrace.features.words import value_word
 from headrace.kernel.log import LOG
 
 CHUNK = 262_144
@@ -83,7 +84,20 @@ class ViewWriter:
         index = index[time[index] > trim]
         sizes = np.bincount(code[index], minlength=len(keys))
         blobs = pack_states(events[:, index], sizes, position, guards[:, 1])
-        return changes | dict(zip(keys, blobs, strict=True))
+        changes.update(zip(keys, blobs, strict=True))
+        if self.layout.texts:
+            changes.update(self._texts(frame, entities, events[:, index], sizes))
+        return changes
+
+    def _texts(self, frame: pl.DataFrame, entities: list[bytes], events: np.ndarray, sizes: np.ndarray) -> Changes:
+        """The texts of the states, those of events that are gone left out."""
+        keys = [self.layout.texts_key(entity) for entity in entities]
+        texts = texts_of(self._online.get_many(keys))
+        for column in self.layout.texts:
+            texts |= {value_word(text): text for text in frame[column].unique().drop_nulls()}
+        words = events[[self.layout.words[f"value {column}"] for column in self.layout.texts]]
+        ends = np.cumsum(sizes).tolist()
+        return {key: pack_texts(words[:, a:b], texts) for key, a, b in zip(keys, [0, *ends], ends, strict=False)}
 
     def _join(self, index: ReportIndex, frame: pl.DataFrame, events: np.ndarray, entities: list[bytes]) -> Changes:
         """Enter the events where their reports will look for them, and take over the reports that came before."""

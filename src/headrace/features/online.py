@@ -50,7 +50,7 @@ class FeatureReader:
             types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
         self._keys = sum(view.key_count for view in self._views)
         self._functions = ordered(features)
-        columns = features.columns
+        columns = features.given
         self._width = len(columns)
         place = {name: number for number, name in enumerate(columns)}
         self._fields = [(s.name, place[s.name]) for s in features.sources if isinstance(s, RequestField)]
@@ -60,7 +60,10 @@ class FeatureReader:
         read = dict.fromkeys(name for function in self._functions for name in function.inputs)
         self._arguments = {name: types.get(name, "float") for name in read if name not in computed}
         dtypes = {c: d for v in self._views for c, d in zip(v.view.columns, v.dtypes(), strict=True)}
-        self._read_columns = [(name, place[name], dtypes[name]) for name in read if name in dtypes]
+        texts = {c for v in features.views for c in v.texts}
+        self._matrix = [place[name] for name in features.columns] if texts else slice(None)
+        self._texts = [name for name in read if name in texts]
+        self._read_columns = [(name, place[name], dtypes[name]) for name in read if name in dtypes and name not in texts]
         self._nullable = [place for _, place, dtype in self._read_columns if dtype.kind != "f"]
         self._needs = {is_event: self._needed(is_event) for is_event in (False, True)}
 
@@ -133,25 +136,29 @@ class FeatureReader:
         at = np.array([ask.at for ask in asks], np.int64)
         is_event = [ask.own_id is not None for ask in asks]
         values = np.empty((len(asks), self._width))
+        texts: dict[str, np.ndarray] = {}
         ages = []
         first = 0
         for view, place in zip(self._views, self._places, strict=True):
             events = is_event if view.view.stream == self._asking else [False] * len(asks)
-            reports = blobs[first + 1 :: self._keys] if view.key_count > 1 else ()
-            values[:, place], age = view.read(asks, at, blobs[first :: self._keys], reports, events)
-            ages.append(age)
+            keys = range(first, first + view.key_count)
+            found = view.read(asks, at, [blobs[key :: self._keys] for key in keys], events)
+            values[:, place] = found.values
+            texts.update(found.texts)
+            ages.append(found.ages)
             first += view.key_count
         for name, column in self._fields:
             given = [ask.request[name] for ask in asks]
             values[:, column] = [np.nan if value is None else value for value in given]
         if self._functions:
-            self._evaluate(asks, values)
+            self._evaluate(asks, values, texts)
         by_row = zip(*ages, strict=True) if ages else [()] * len(asks)
+        values = values[:, self._matrix]
         return [
             FeatureRow(row, positions, dict(zip(positions, age, strict=True))) for row, age in zip(values, by_row, strict=True)
         ]
 
-    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray) -> None:
+    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]) -> None:
         """Fill in the columns of the functions, for all rows whose nulls are alike together."""
         for group in same_nulls(self._arguments, [ask.request for ask in asks]):
             alike: dict[bytes, list[int]] = {}
@@ -160,15 +167,18 @@ class FeatureReader:
                 for row in group:
                     alike.setdefault(nulls[row].tobytes(), []).append(row)
             for rows in alike.values() if alike else (group,):
-                self._evaluate_alike(rows, asks, values)
+                self._evaluate_alike(rows, asks, values, texts)
 
-    def _evaluate_alike(self, rows: list[int], asks: Sequence[Ask], values: np.ndarray) -> None:
+    def _evaluate_alike(
+        self, rows: list[int], asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]
+    ) -> None:
         arrays = {n: request_array(kind, [asks[row].request[n] for row in rows]) for n, kind in self._arguments.items()}
         for name, place, dtype in self._read_columns:
             column = values[rows, place]
             if dtype.kind != "f" and not np.isnan(column[0]):
                 column = column.astype(np.int64).astype(dtype) if dtype.kind == "M" else column.astype(dtype)
             arrays[name] = column
+        arrays |= {name: texts[name][rows] for name in self._texts}
         evaluate_requests(self._functions, arrays, len(rows))
         chosen = slice(None) if len(rows) == len(asks) else rows
         for name, place in self._made:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.features.hyperloglog import DISTINCT_BOUND, estimate, registers
 from headrace.features.types import Aggregate, AggregateKind
+from headrace.features.words import array_words
 
 Values = tuple[np.ndarray, np.ndarray | None]
 """The values of one output column and where they are defined (None: everywhere)."""
@@ -26,13 +28,16 @@ CHUNK = 1 << 21
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of events: `values` float64, int64 or bool [n]; `valid` bool [n], None when there is no null."""
+    """One column of events: `values` float64, int64 or bool [n]; `valid` bool [n], None when there is no null; `words`
+    int64 [n] what `distinct` counts (`features/words.py`), None when that is the words of the values."""
 
     values: np.ndarray
     valid: np.ndarray | None = None
+    words: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> Column:
-        return Column(self.values[index], None if self.valid is None else self.valid[index])
+        valid = None if self.valid is None else self.valid[index]
+        return Column(self.values[index], valid, None if self.words is None else self.words[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +49,19 @@ class Dense:
 
     values: np.ndarray
     before: np.ndarray | None
+    words: np.ndarray | None = None
 
     @classmethod
     def of(cls, column: Column) -> Dense:
-        values = column.values
+        values, words = column.values, column.words
         before = None
         if column.valid is not None:
             before = np.zeros(len(values) + 1, np.int64)
             np.cumsum(column.valid, out=before[1:])
-            values = values[column.valid]
+            values, words = values[column.valid], None if words is None else words[column.valid]
         spare = np.zeros(len(values) + 1, values.dtype)
         spare[:-1] = values
-        return cls(spare, before)
+        return cls(spare, before, words)
 
     def slices(self, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (starts, ends) if self.before is None else (self.before[starts], self.before[ends])
@@ -117,8 +123,11 @@ def standard_deviations(values: np.ndarray, starts: np.ndarray, ends: np.ndarray
     return deviations
 
 
-def distinct_counts(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The exact number of different values in each slice, int64: those whose last occurrence is before the slice."""
+def distinct_counts(values: np.ndarray, starts: np.ndarray, ends: np.ndarray, words: np.ndarray | None = None) -> np.ndarray:
+    """The number of different values in each slice, int64: exact up to DISTINCT_BOUND, then estimated from their words.
+
+    A value is new where its last occurrence is before the slice.
+    """
     _, codes = np.unique(values, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     previous = np.full(len(values), -1, np.int64)
@@ -132,6 +141,11 @@ def distinct_counts(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) ->
         size = lengths[part]
         is_new = previous[expand(starts[part], size)] < np.repeat(starts[part], size)
         result[part] = np.add.reduceat(is_new.astype(np.int64), np.cumsum(size) - size)
+    many = np.flatnonzero(result > DISTINCT_BOUND)
+    if len(many):
+        words = array_words(values) if words is None else words
+        for row in many.tolist():
+            result[row] = estimate(registers(words[starts[row] : ends[row]]))
     return result
 
 
@@ -141,7 +155,7 @@ def reduce_column(kind: AggregateKind, dense: Dense, starts: np.ndarray, ends: n
     values = dense.values
     count = ends - starts
     if kind == "distinct":
-        return distinct_counts(values[:-1], starts, ends), count
+        return distinct_counts(values[:-1], starts, ends, dense.words), count
     if kind == "first":
         return values[starts], count
     if kind == "last":

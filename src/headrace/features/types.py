@@ -40,7 +40,8 @@ class WindowView:
     At asking time t and position p: events with t - w - delay < time <= t - delay and offset <= p, plus the asking
     event itself once if `own_event`. `over` is ((label, microseconds), ...). Columns are
     `{name}_{aggregate}_{label}`, ordered by window, then aggregate (the order of the published fraud features, on which
-    the figures of a random forest depend).
+    the figures of a random forest depend). `text_columns` are the stream columns that are texts: their first and last
+    are given to functions, not to a model.
     """
 
     name: str
@@ -53,11 +54,18 @@ class WindowView:
     delay: int = 0
     own_event: bool = False
     where: str = ""
+    text_columns: tuple[str, ...] = ()
     kind: Literal["view"] = "view"
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         return tuple(f"{self.name}_{agg}_{label}" for label, _ in self.over for agg, _ in self.aggregates)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The columns whose values are texts."""
+        found = {agg for agg, a in self.aggregates if a.kind in ("first", "last") and a.column in self.text_columns}
+        return tuple(f"{self.name}_{agg}_{label}" for label, _ in self.over for agg, _ in self.aggregates if agg in found)
 
     @cached_property
     def span(self) -> int:
@@ -114,6 +122,13 @@ class FeatureSet:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
+        """The columns of the model's matrix: all but texts."""
+        texts = {name for view in self.views for name in view.texts}
+        return tuple(name for name in self.given if name not in texts)
+
+    @cached_property
+    def given(self) -> tuple[str, ...]:
+        """All columns, with the texts, which only functions read."""
         names: list[str] = []
         for source in self.sources:
             names.extend([source.name] if isinstance(source, RequestField) else source.columns)

@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from headrace.data.retention import parse_retention
 from headrace.data.types import JoinSpec, RecordSpec, StreamSpec
+from headrace.features.column_types import column_types
 from headrace.features.types import (
     Aggregate,
     FeatureSet,
@@ -28,7 +31,7 @@ from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
 from headrace.system import consistency
 from headrace.system.feature_views import check_windows, keys_of, micros, spans, text_fields, view_name
-from headrace.system.inference import fields_of, sample_arrays
+from headrace.system.inference import SAMPLES, fields_of, sample_arrays
 from headrace.system.resolution import Everything, default_spine, resolve_features
 from headrace.system.terms import STREAM_NAMES
 from headrace.training.types import ModelSpec
@@ -53,6 +56,8 @@ class System:
         self.name = checked_name("system", name)
         self._specs: dict[tuple[str, str], Spec] = {}
         self._by_object: dict[int, Any] = {}
+        self._samples: dict[str, np.ndarray] = {}
+        """One row of each feature declared so far, for the functions that read it."""
 
     def specs(self) -> Specs:
         """Everything declared so far."""
@@ -133,11 +138,12 @@ class System:
         assert isinstance(spec, StreamSpec)
         keys = keys_of(by)
         view = WindowView(
-            self._new_name("view", view_name(name, keys), place), spec.name, keys, spans(over, place), tuple(aggregates.items()),
-            join, where, micros(delay, place), own_event, place, text_fields(spec),
+            self._new_name("view", view_name(name, keys), place), spec.name, keys, spans(over, place),
+            tuple(aggregates.items()), join, where, micros(delay, place), own_event, place, text_fields(spec),
         )  # fmt: skip
         check_windows(view, spec)
         self._add(view, view)
+        self._samples |= {name: SAMPLES[kind] for name, kind in column_types(view, spec).items()}
         return view
 
     def features(self, function: Function) -> Function:
@@ -146,13 +152,14 @@ class System:
         inputs = tuple(inspect.signature(function).parameters)
         streams = [s for s in self._specs.values() if isinstance(s, StreamSpec | RecordSpec)]
         try:
-            produced = function(**sample_arrays(inputs, streams))
+            produced = function(**sample_arrays(inputs, streams, self._samples))
             columns = tuple(produced)
         except Exception as error:
             raise InvalidSystem(f"{place}: features `{function.__name__}` fail on a sample row: {error!r}",
                                 hint="return a dict of arrays as long as the arguments") from error  # fmt: skip
         spec = RequestFeatures(self._new_name("features", function.__name__, place), function, inputs, columns, place)
         self._add(spec, function)
+        self._samples |= {name: np.atleast_1d(values) for name, values in produced.items()}
         return function
 
     def model(

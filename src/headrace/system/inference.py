@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -54,7 +54,10 @@ def _field(name: str, hint: Any, cls: type, where: str) -> Field:
     return Field(name, TYPES[hint], nullable, rules, personal)
 
 
-def sample_arrays(names: Iterable[str], records: Iterable[StreamSpec | RecordSpec]) -> dict[str, Any]:
-    """One row for each name: of the type of the declared field of that name, else float64."""
+def sample_arrays(
+    names: Iterable[str], records: Iterable[StreamSpec | RecordSpec], made: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """One row for each name: that of the feature of that name in `made`, else of the type of the declared field, else
+    float64."""
     types_: dict[str, FieldType] = {f.name: f.type for record in records for f in record.fields}
-    return {name: SAMPLES[types_.get(name, "float")] for name in names}
+    return {name: made[name] if name in made else SAMPLES[types_.get(name, "float")] for name in names}

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.engines.conformance.groups import ConsumerGroupConformance
 from headrace.engines.events.port import EventLog
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput
@@ -29,7 +30,7 @@ _record = st.tuples(st.binary(max_size=6), st.binary(max_size=30), st.binary(max
 _batches = st.lists(st.tuples(st.lists(_record, max_size=8), st.booleans(), st.booleans()), max_size=8)
 
 
-class EventLogConformance:
+class EventLogConformance(ConsumerGroupConformance):
     """Inherit and give the fixture `open_log`."""
 
     def test_offsets_are_consecutive_and_records_come_back(self, open_log: OpenLog) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from headrace.engines.events.offsets import CommittedOffsets, GroupMember
 from headrace.engines.events.port import Records
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import InvalidInput
+from headrace.kernel.errors import InvalidInput, NotFound
 
 
 class MemoryLog:
@@ -16,7 +17,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._topics: dict[str, list[Records]] = {}
-        self._offsets: dict[tuple[str, str, int], int] = {}
+        self._offsets = CommittedOffsets(None)
 
     def create(self, topic: str, partitions: int = 1) -> None:
         if partitions < 1 or not topic or any(not part or set(part) <= {"."} for part in topic.split("/")):
@@ -100,10 +101,15 @@ class MemoryLog:
             return self._partition(topic, partition).next
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
-        self._offsets[group, topic, partition] = offset
+        self._offsets.commit(group, topic, partition, offset)
 
     def committed(self, group: str, topic: str, partition: int) -> int:
-        return self._offsets.get((group, topic, partition), 0)
+        return self._offsets.committed(group, topic, partition)
+
+    def join(self, group: str, topic: str, member: str, *, lease: float = 10.0) -> GroupMember:
+        if topic not in self._topics:
+            raise NotFound.of("topic", topic, self._topics)
+        return GroupMember(self._offsets, group, topic, len(self._topics[topic]), member, lease)
 
     def close(self, *, sync: bool = True) -> None:
         pass

@@ -27,6 +27,26 @@ class Records:
         return self.first + len(self.values)
 
 
+class Member(Protocol):
+    """One member of a consumer group of one topic."""
+
+    def assigned(self) -> dict[int, int]:
+        """Renew the lease and return the partitions to read, each with its generation, which grows whenever the partition
+        changes hands. Call it between two batches, at least three times within the lease: a partition that another member
+        is to have is given back by this call, one that nobody holds is taken. Fenced when another process has joined
+        under this name."""
+        ...
+
+    def commit(self, partition: int, offset: int) -> None:
+        """Store the next offset the group will read; durable on return. Fenced unless the partition is this member's, in
+        the generation that `assigned` returned last."""
+        ...
+
+    def leave(self) -> None:
+        """Give everything back at once."""
+        ...
+
+
 class EventLog(Protocol):
     """Every engine passes `engines/conformance/events.py`."""
 
@@ -84,6 +104,12 @@ class EventLog(Protocol):
 
     def committed(self, group: str, topic: str, partition: int) -> int:
         """The stored offset, 0 when there is none."""
+        ...
+
+    def join(self, group: str, topic: str, member: str, *, lease: float = 10.0) -> Member:
+        """Become a member of the group, in place of an earlier one of this name. Partitions are spread evenly over the
+        members and change hands as rarely as possible; those of a member that has not called for `lease` seconds of the
+        machine clock go to the others. NotFound for an unknown topic."""
         ...
 
     def close(self, *, sync: bool = True) -> None: ...

@@ -30,7 +30,7 @@ WORDS: dict[str, Word] = {
     ),
     "restore": Word("headrace.app.commands.restore", "Restore a backup into a new data folder.", special=True),
     "status": Word("headrace.app.status", "Show streams, services, rollouts, alarms, runs and versions."),
-    "ingest": Word("headrace.data.operations", "Append a file of events to a stream."),
+    "ingest": Word("headrace.data.operations", "Append a file or folder of events to a stream."),
     "streams": Word("headrace.data.operations", "Streams: position, lag, counts."),
     "quarantine": Word("headrace.data.operations", "Refused events: list, replay."),
     "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),

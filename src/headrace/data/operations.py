@@ -21,7 +21,7 @@ def list_streams(ctx: Context) -> list[StreamStatus]:
 
 @operation("streams.ingest", permission=Permission.WRITE_EVENTS, changes=True, cli="ingest")
 def ingest_file(ctx: Context, *, stream: str, path: Path) -> IngestResult:
-    """Append every row of a Parquet, CSV or NDJSON file to a stream, as history."""
+    """Append every row of a Parquet, CSV or NDJSON file, or of a folder of them, to a stream as history; resumable."""
     return ingest(ctx, stream, path)
 
 

@@ -30,3 +30,20 @@ DATASET_VERSIONS = Table(
     Column("inputs", JSON, nullable=False),
     Column("created_at", String, nullable=False),
 )
+
+STREAM_PRODUCERS = Table(
+    "stream_producers",
+    METADATA,
+    Column("system", String, primary_key=True),
+    Column("stream", String, primary_key=True),
+    Column("producer", String, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("state", JSON),
+    Column("offset", BigInteger),
+    Column("announced", JSON),
+    Column("announced_from", BigInteger),
+    Column("changed_at", BigInteger, nullable=False),
+)
+"""One row per producer of a stream that appends each batch once: `sequence` is the number of its last batch in the log,
+which begins at `offset`, and `state` what that left. `announced` is the state of the next batch, from before it is appended
+until it is noted; `announced_from` the end of the log at that moment. `changed_at` is machine-clock microseconds."""

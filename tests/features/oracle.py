@@ -87,25 +87,48 @@ def hyperloglog(values):
     return round(m * m / (2 * math.log(2)) / (z + m * total))
 
 
-def reduce(kind, values):
-    """The aggregate over values without nulls; None where there is none."""
+def add_tiles(values, tiles):
+    """The sum of the sums of runs of the same tile; (value, tile) in order."""
+    return add([add(run) for run in runs(values, tiles)])
+
+
+def runs(values, tiles):
+    """The values of each tile."""
+    found = {}
+    for value, tile in zip(values, tiles, strict=True):
+        found.setdefault(tile, []).append(value)
+    return list(found.values())
+
+
+def squares(values):
+    """(number, mean, squared deviations) of values."""
+    mean = add(values) / len(values)
+    return len(values), mean, add([(float(v) - mean) * (float(v) - mean) for v in values])
+
+
+def reduce(kind, values, tiles):
+    """The aggregate over values without nulls; None where there is none. `tiles`: the tile of each, all the same for views
+    without resolution."""
     if kind == "distinct":
         return len(set(values)) if len(set(values)) <= 4096 else hyperloglog(set(values))
     if not values:
         return 0.0 if kind == "sum" else None
     if kind == "sum":
-        return add(values)
+        return add_tiles(values, tiles)
     if kind == "mean":
-        return add(values) / len(values)
+        return add_tiles(values, tiles) / len(values)
     if kind == "std":
         if len(values) < 2:
             return None
-        mean = add(values) / len(values)
-        return math.sqrt(add([(float(v) - mean) * (float(v) - mean) for v in values]) / (len(values) - 1))
+        mean = add_tiles(values, tiles) / len(values)
+        parts = [squares(run) for run in runs(values, tiles)]
+        return math.sqrt(add([s + n * ((m - mean) * (m - mean)) for n, m, s in parts]) / (len(values) - 1))
     return {"min": min, "max": max, "first": lambda v: v[0], "last": lambda v: v[-1]}[kind](values)
 
 
-def windowed(events, at, position, width, *, key, by, delay=0, own=None, own_row=None, own_event=False, where=None):
+def windowed(
+    events, at, position, width, *, key, by, delay=0, own=None, own_row=None, own_event=False, where=None, resolution=0
+):
     """The events of the window in order. `own`: offset of the asking event, None when it is no event of the stream or not
     in the log at the position; `own_row`: the asking event."""
     if any(part is None for part in key):
@@ -113,7 +136,9 @@ def windowed(events, at, position, width, *, key, by, delay=0, own=None, own_row
         own = None
     else:
         found = [e for e in events if tuple(e[name] for name in by) == key and e["_offset"] <= position]
-    found = [e for e in found if at - width - delay < e["at"] <= at - delay]
+    low = at - width - delay
+    low = low // resolution * resolution if resolution else low
+    found = [e for e in found if low < e["at"] <= at - delay]
     if own is not None:
         found = [e for e in found if (e["at"], e["_offset"]) <= (at, own) and (own_event or e["_offset"] != own)]
     found.sort(key=lambda e: (e["at"], e["_offset"]))
@@ -122,8 +147,9 @@ def windowed(events, at, position, width, *, key, by, delay=0, own=None, own_row
     return [e for e in found if where is None or where(e)]
 
 
-def value(kind, column, window, *, empty=None, reports=(), at=0, reported=math.inf, on="id"):
-    """One aggregate over the events of a window; `reports` count when they have a time <= at and an offset <= reported."""
+def value(kind, column, window, *, empty=None, reports=(), at=0, reported=math.inf, on="id", resolution=0):
+    """One aggregate over the events of a window, tile (k r, (k + 1) r] by tile with a resolution r; `reports` count
+    when they have a time <= at and an offset <= reported."""
     if kind == "count":
         return len(window) if window or empty is None else int(empty)
     if kind == "share":
@@ -131,8 +157,8 @@ def value(kind, column, window, *, empty=None, reports=(), at=0, reported=math.i
             return 0.0 if empty is None else empty
         known = {r[on] for r in reports if r["at"] <= at and r["_offset"] <= reported}
         return sum(1 for e in window if e[on] in known) / len(window)
-    values = [e[column] for e in window if e[column] is not None]
-    values = [v + 0.0 if isinstance(v, float) else v for v in values]
+    window = [e for e in window if e[column] is not None]
+    values = [e[column] + 0.0 if isinstance(e[column], float) else e[column] for e in window]
     if not values and empty is not None:
         return empty
-    return reduce(kind, values)
+    return reduce(kind, values, [(e["at"] - 1) // resolution if resolution else 0 for e in window])

@@ -52,8 +52,13 @@ VIEWS = (
     WindowView("all", "pay", (), OVER, COUNT + SHARE + all_of("x", "sum", "min"), join=JOIN, own_event=True),
     WindowView("filtered", "pay", ("b",), OVER, COUNT + SHARE + all_of("y", "first", "distinct"), join=JOIN, predicate=small,
                own_event=True),
+    WindowView("tiled", "pay", ("a",), OVER, COUNT + X_AND_Y, own_event=True, resolution=4),
+    WindowView("sawtooth", "pay", (), OVER, COUNT + SHARE + all_of("x", "mean", "std", "max") + all_of("y", "distinct"),
+               join=JOIN, delay=3, resolution=3),
+    WindowView("teeth", "pay", ("b",), OVER, COUNT + all_of("x", "sum", "std", "first"), predicate=large, resolution=5),
 )  # fmt: skip
 PREDICATES = {
+    "teeth": lambda e: e["y"] is not None and e["y"] > 2,
     "plain": lambda e: e["y"] is not None and e["y"] > 2,
     "filtered": lambda e: e["x"] is not None and e["x"] < 1.0 and e["flag"],
 }
@@ -114,10 +119,11 @@ def expected(view, payments, reports, request, at, position, own, reported=math.
         window = oracle.windowed(
             payments, at, position, width, key=key, by=view.by, delay=view.delay, own=own,
             own_row=request if is_event else None, own_event=view.own_event, where=PREDICATES.get(view.name),
+            resolution=view.resolution,
         )  # fmt: skip
         for _, aggregate in view.aggregates:
             values.append(oracle.value(aggregate.kind, aggregate.column, window, empty=aggregate.empty, reports=reports, at=at,
-                                       reported=reported))  # fmt: skip
+                                       reported=reported, resolution=view.resolution))  # fmt: skip
     return values
 
 

@@ -16,7 +16,7 @@ from headrace.features.backfill import backfill
 from headrace.features.frames import AskingPoints, view_series, view_values
 from headrace.features.types import EventSpine, FeatureSet, SnapshotSpine, WindowView
 
-MANY = settings(max_examples=60, deadline=None)
+MANY = settings(max_examples=40, deadline=None)
 
 
 def test_reduceat_depends_only_on_the_content_of_the_slice():
@@ -148,8 +148,11 @@ def test_a_block_boundary_inside_a_key_changes_nothing():
     })  # fmt: skip
     tables = {"pay": table, "report": frames([], [])["report"]}
     asking = asking_points(EventSpine("pay"), tables, SPECS)
-    whole = backfill(FEATURES, asking, tables, SPECS, spine="pay")
-    halves = [backfill(FEATURES, asking[rows], tables, SPECS, spine="pay") for rows in (slice(0, n // 2), slice(n // 2, n))]
+    whole = backfill(FeatureSet((VIEWS[0], VIEWS[1], VIEWS[5])), asking, tables, SPECS, spine="pay")
+    halves = [
+        backfill(FeatureSet((VIEWS[0], VIEWS[1], VIEWS[5])), asking[rows], tables, SPECS, spine="pay")
+        for rows in (slice(0, n // 2), slice(n // 2, n))
+    ]
     assert pl.concat(halves).equals(whole, null_equal=True)
 
 

@@ -52,3 +52,7 @@ class Slices:
         if self.places:
             typed[self.places] = own
         return typed
+
+    def rows(self) -> np.ndarray:
+        """int64 [total]: the row of each event."""
+        return np.repeat(np.arange(len(self.stops)), np.diff(self.stops, prepend=0))

@@ -38,10 +38,12 @@ class WindowView:
     """Aggregates over sliding windows of the events of `stream` with the same `by`.
 
     At asking time t and position p: events with t - w - delay < time <= t - delay and offset <= p, plus the asking
-    event itself once if `own_event`. `over` is ((label, microseconds), ...). Columns are
-    `{name}_{aggregate}_{label}`, ordered by window, then aggregate (the order of the published fraud features, on which
-    the figures of a random forest depend). `text_columns` are the stream columns that are texts: their first and last
-    are given to functions, not to a model.
+    event itself once if `own_event`. With a `resolution` (microseconds, 0 for none) the windows begin at the multiple of it
+    at or before t - w - delay, and their events are added tile by tile (`features/tiles.py`).
+
+    `over` is ((label, microseconds), ...). Columns are `{name}_{aggregate}_{label}`, ordered by window, then aggregate (the
+    order of the published fraud features, on which the figures of a random forest depend). `text_columns` are the stream
+    columns that are texts: their first and last are given to functions, not to a model.
     """
 
     name: str
@@ -55,7 +57,12 @@ class WindowView:
     own_event: bool = False
     where: str = ""
     text_columns: tuple[str, ...] = ()
+    resolution: int = 0
     kind: Literal["view"] = "view"
+
+    def begin(self, lower: np.ndarray) -> np.ndarray:
+        """Where windows begin whose events are later than `lower`, int64 microseconds."""
+        return lower // self.resolution * self.resolution if self.resolution else lower
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -69,8 +76,8 @@ class WindowView:
 
     @cached_property
     def span(self) -> int:
-        """Microseconds that an event can matter: the longest window plus the delay."""
-        return max(width for _, width in self.over) + self.delay
+        """Microseconds that an event can matter: the longest window plus the delay and what the resolution adds."""
+        return max(width for _, width in self.over) + self.delay + self.resolution
 
     @cached_property
     def source_columns(self) -> tuple[str, ...]:
@@ -83,7 +90,7 @@ class WindowView:
         code = "" if self.predicate is None else inspect.getsource(self.predicate).strip()
         return content_hash(
             [self.name, self.stream, self.by, self.over, [(n, a.kind, a.column, a.report, a.empty) for n, a in self.aggregates],
-             None if self.join is None else [self.join.report, self.join.on], code, self.delay, self.own_event]
+             None if self.join is None else [self.join.report, self.join.on], code, self.delay, self.own_event, self.resolution]
         )[:16]  # fmt: skip
 
 

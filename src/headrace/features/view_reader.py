@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.data.types import Field, FieldType, StreamSpec
+from headrace.data.types import FieldType, StreamSpec
 from headrace.features.arguments import request_array, same_nulls
 from headrace.features.column_types import column_types
 from headrace.features.frames import predicate_inputs
@@ -16,6 +16,7 @@ from headrace.features.reducers import Column, Dense, fill_empty, reduce_column
 from headrace.features.report_index import ReportIndex, reported_time
 from headrace.features.slices import Slices
 from headrace.features.state import HEADER, Applied, StateLayout, texts_of
+from headrace.features.tiles import tile_runs
 from headrace.features.types import Aggregate, Ask, WindowView
 from headrace.features.words import value_word
 from headrace.kernel.errors import InvalidInput
@@ -124,10 +125,13 @@ class ViewReader:
         event of the view's stream.
         """
         states = blobs[0]
+        edges_of = at[:, None] + self._edges
+        if self.view.resolution:
+            edges_of[:, :-2] = self.view.begin(edges_of[:, :-2])
         slices = Slices()
         ages: list[int | None] = []
         adds = self._adds(asks, is_event)
-        for row, (ask, edges, blob) in enumerate(zip(asks, at[:, None] + self._edges, states, strict=True)):
+        for row, (ask, edges, blob) in enumerate(zip(asks, edges_of, states, strict=True)):
             state = np.frombuffer(blob, np.int64, -1, HEADER.size) if blob else NO_WORDS
             size = len(state) // self._width
             *bounds, end, newest = state[:size].searchsorted(edges, "right").tolist()
@@ -196,7 +200,8 @@ class ViewReader:
             before = np.concatenate([[0], np.cumsum(keep)])
             starts, ends = before[starts], before[ends]
         requests = [asks[row].request for row in slices.added]
-        dense = {n: self._dense(slices, keep, n, f, requests) for n, f in self._fields.items()}
+        runs = self._runs(slices, keep, at) if self.view.resolution else None
+        dense = {n: self._dense(slices, keep, n, requests, runs) for n in self._fields}
         events = ends - starts
         values = np.empty((len(starts), len(self.view.aggregates)))
         texts = {}
@@ -220,17 +225,24 @@ class ViewReader:
     def _known(self, slices: Slices, keep: np.ndarray | None, at: np.ndarray, reports: Sequence[bytes | None]) -> np.ndarray:
         """int64 [events + 1]: how many events before each have been reported by the asking time of their row."""
         times = slices.word(self._words["reported"], [reported_time(blob) for blob in reports])[:-1]
-        stops = slices.stops
-        known = times <= at.repeat([stop - start for start, stop in zip([0, *stops], stops, strict=False)])
+        known = times <= at[slices.rows()]
         known = known if keep is None else known[keep]
         before = np.zeros(len(known) + 1, np.int64)
         np.add.accumulate(known, dtype=np.int64, out=before[1:])
         return before
 
+    def _runs(self, slices: Slices, keep: np.ndarray | None, at: np.ndarray) -> np.ndarray:
+        """int64 [events]: which are of one tile."""
+        times = slices.word(self._words["time"], at[slices.added].tolist())[:-1]
+        kept = slice(None) if keep is None else keep
+        return tile_runs(slices.rows()[kept], times[kept], self.view.resolution)
+
     def _dense(
-        self, slices: Slices, keep: np.ndarray | None, name: str, field: Field, requests: Sequence[Mapping[str, Any]]
-    ) -> Dense:
+        self, slices: Slices, keep: np.ndarray | None, name: str, requests: Sequence[Mapping[str, Any]],
+        runs: np.ndarray | None,
+    ) -> Dense:  # fmt: skip
         """A column of the slices; `requests` are those whose event is added."""
+        field = self._fields[name]
         number = self._words[f"value {name}"]
         given = [request[name] for request in requests]
         if field.type == "float":
@@ -239,7 +251,7 @@ class ViewReader:
         else:
             values = slices.word(number, [value_word(value) for value in given])
             values = values.astype(bool) if field.type == "bool" else values
-        if not field.nullable and keep is None:
+        if not field.nullable and keep is None and runs is None:
             return Dense(values, None)
         values = values[:-1]
         valid: np.ndarray | None = None
@@ -248,4 +260,4 @@ class ViewReader:
         elif field.nullable:
             valid = slices.word(self._words[f"valid {name}"], [value is not None for value in given])[:-1].astype(bool)
         column = Column(values, valid)
-        return Dense.of(column if keep is None else column.take(keep))
+        return Dense.of(column if keep is None else column.take(keep), runs)

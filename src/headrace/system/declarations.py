@@ -129,9 +129,11 @@ class System:
         where: Callable[..., Any] | None = None,
         delay: str | None = None,
         own_event: bool = False,
+        resolution: str | None = None,
         **aggregates: Aggregate,
     ) -> WindowView:
-        """Aggregates over sliding windows of the events with the same `by`; see INTERFACE.md for names and values."""
+        """Aggregates over sliding windows of the events with the same `by`. With `resolution`, such as "1h", windows begin
+        at multiples of it and are added tile by tile. Columns are `{name}_{aggregate}_{window}`."""
         place = _where()
         join = stream if isinstance(stream, JoinSpec) else None
         spec = self._specs[("stream", join.stream)] if join else self._stream(stream, place)
@@ -140,6 +142,7 @@ class System:
         view = WindowView(
             self._new_name("view", view_name(name, keys), place), spec.name, keys, spans(over, place),
             tuple(aggregates.items()), join, where, micros(delay, place), own_event, place, text_fields(spec),
+            micros(resolution, place),
         )  # fmt: skip
         check_windows(view, spec)
         self._add(view, view)

@@ -57,6 +57,12 @@ def check_windows(view: WindowView, stream: StreamSpec) -> None:
             f"{where}: windows that end before the asking time cannot hold the asking event",
             hint="leave out `delay=` or `own_event=`",
         )
+    label, shortest = min(view.over, key=lambda window: window[1])
+    if view.resolution > shortest:
+        raise InvalidSystem(
+            f"{where}: resolution= is longer than the window {label}, which would begin up to that much earlier",
+            hint="choose a resolution of at most the shortest window; a tenth of it is usual",
+        )
 
 
 def _check_fields(names: Sequence[str], stream: StreamSpec, where: str, hint: str) -> None:

@@ -32,6 +32,7 @@ WORDS: dict[str, Word] = {
     "status": Word("headrace.app.status", "Show streams, services, rollouts, alarms, runs and versions."),
     "ingest": Word("headrace.data.operations", "Append a file or folder of events to a stream."),
     "streams": Word("headrace.data.operations", "Streams: position, lag, counts."),
+    "sources": Word("headrace.data.operations", "Batch sources of streams: list, read."),
     "quarantine": Word("headrace.data.operations", "Refused events: list, replay."),
     "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),
     "features": Word(

@@ -6,6 +6,7 @@ from headrace.app.workers import Worker
 from headrace.data.applying import StreamApplier
 from headrace.data.lake_sink import FLUSH_SECONDS, LakeSink
 from headrace.data.retention import retain_streams
+from headrace.data.sources import Sources
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.materialise import OnlineViews
@@ -21,6 +22,7 @@ LOOP_SECONDS = 0.1
 IDLE_SECONDS = 0.01
 SEQUENCER_SECONDS = 0.2
 RETENTION_SECONDS = 60.0
+SOURCES_SECONDS = 1.0
 STOP_SECONDS = 30.0
 
 
@@ -69,6 +71,7 @@ class Work:
             Worker("applier", self._applying.step, idle=IDLE_SECONDS),
             Worker("loop", loop.step, idle=LOOP_SECONDS, due=loop.due if ctx.clock.virtual else None),
             Worker("retention", lambda: retain_streams(acting), idle=RETENTION_SECONDS),
+            Worker("sources", Sources(acting).step, idle=SOURCES_SECONDS),
             Worker("sequencer", Sequencer(acting).step, idle=SEQUENCER_SECONDS),
         ]
 

@@ -77,12 +77,18 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         format_of(path)
         return [path]
-    found = sorted(file for file in path.iterdir() if file.is_file() and _named(file.name))
+    found = event_files(path)
     if not found:
         raise NotFound(
             f"the folder `{path}` has no file of events", hint=f"name them {', '.join(sorted(SUFFIXES))}, each also with .gz"
         )
     return found
+
+
+def event_files(folder: Path) -> list[Path]:
+    """The files of a folder that are named as one of the formats, in the order of their names; those whose name begins
+    with `.` or `_` are left out: a writer renames a file when it is whole."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and _named(file.name))
 
 
 def _named(name: str) -> bool:

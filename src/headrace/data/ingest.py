@@ -74,7 +74,7 @@ class ImportedFile:
     first_offset: int | None
 
 
-def import_file(ctx: Context, spec: StreamSpec, path: Path) -> ImportedFile:
+def import_file(ctx: Context, spec: StreamSpec, path: Path, *, history: bool = True) -> ImportedFile:
     """Append what is not yet in the log of one file."""
     identity = _identity(spec, path)
     with _claimed(ctx, spec.name, identity, path) as scratch:
@@ -87,7 +87,7 @@ def import_file(ctx: Context, spec: StreamSpec, path: Path) -> ImportedFile:
         found = _Counted(file_rows(spec, path, scratch))
         for batch in _batches(sorted_rows(found, scratch), skipped):
             done += len(batch)
-            offset = producer.append(batch, {"rows": done, "complete": False, "path": str(path)}, history=True)
+            offset = producer.append(batch, {"rows": done, "complete": False, "path": str(path)}, history=history)
             first = offset if first is None else first
             report("appending", done, found.rows)
         producer.append([], {"rows": done, "complete": True, "path": str(path)})

@@ -15,11 +15,12 @@ from headrace.data.appending import append_raw, appended_at
 from headrace.data.tables import STREAM_PRODUCERS
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
+from headrace.kernel.errors import Fenced
 
 
 class Producer:
-    """Appends to one stream under a name of its own; one at a time per name. `state` (JSON) is what the last batch in the
-    log left, None before the first; `offset` is where that batch begins."""
+    """Appends to one stream under a name of its own; one at a time per name, another is Fenced. `state` (JSON) is what the
+    last batch in the log left, None before the first; `offset` is where that batch begins."""
 
     def __init__(self, ctx: Context, stream: str, name: str) -> None:
         self._ctx, self._stream, self._name = ctx, stream, name
@@ -60,7 +61,9 @@ class Producer:
         table, changed = STREAM_PRODUCERS, {**values, "changed_at": MACHINE.now()}
         with self._ctx.catalog.transaction() as connection:
             if self._exists:
-                connection.execute(table.update().where(self._own).values(**changed))
+                same = self._own & (table.c.sequence == self._sequence)
+                if connection.execute(table.update().where(same).values(**changed)).rowcount == 0:
+                    raise Fenced(f"another process appends to `{self._stream}` as `{self._name}`", hint="it goes on there")
                 return
             row = {"system": self._ctx.system, "stream": self._stream, "producer": self._name, "sequence": 0}
             connection.execute(table.insert().values(**row, **changed))

@@ -47,3 +47,27 @@ STREAM_PRODUCERS = Table(
 """One row per producer of a stream that appends each batch once: `sequence` is the number of its last batch in the log,
 which begins at `offset`, and `state` what that left. `announced` is the state of the next batch, from before it is appended
 until it is noted; `announced_from` the end of the log at that moment. `changed_at` is machine-clock microseconds."""
+
+SOURCES = Table(
+    "sources",
+    METADATA,
+    Column("system", String, primary_key=True),
+    Column("source", String, primary_key=True),
+    Column("next_at", BigInteger, nullable=False),
+    Column("read_at", BigInteger),
+    Column("rows", BigInteger, nullable=False),
+    Column("error", String),
+)
+"""One row per batch source that was read: when it is due next and when it was read last (event-clock microseconds), how many
+rows it gave in all, and the error of the last reading. The watermark of a query is the state of its producer."""
+
+SOURCE_FILES = Table(
+    "source_files",
+    METADATA,
+    Column("system", String, primary_key=True),
+    Column("source", String, primary_key=True),
+    Column("file", String, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("modified", BigInteger, nullable=False),
+)
+"""The files of a folder that are in the log, with the size and time (nanoseconds) they had: others are looked into."""

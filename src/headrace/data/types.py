@@ -102,6 +102,39 @@ class JoinSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Folder:
+    """Files of events that appear in a folder; a relative path is below the folder of the system file."""
+
+    path: str
+    every: int
+    history: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Rows of a SQL database, of which new ones have a `watermark` not below the highest seen. `url` is a SQLAlchemy URL or
+    a reference to one, `env:NAME` or `file:PATH`."""
+
+    sql: str
+    watermark: str
+    url: str
+    every: int
+    history: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """A batch source that is read into `stream` on a schedule, under the stream's own contract. `every` of `reads` is
+    microseconds of the event clock; with `history` an event was created at its event time, else when it was read."""
+
+    name: str
+    stream: str
+    reads: Folder | Query
+    where: str = ""
+    kind: Literal["source"] = "source"
+
+
+@dataclass(frozen=True, slots=True)
 class Violation:
     """Why an event is refused: `field` is None when the bytes are not an event at all."""
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from headrace.data.retention import parse_retention
-from headrace.data.types import JoinSpec, RecordSpec, StreamSpec
+from headrace.data.types import Folder, JoinSpec, Query, RecordSpec, SourceSpec, StreamSpec
 from headrace.features.column_types import column_types
 from headrace.features.types import (
     Aggregate,
@@ -33,6 +33,7 @@ from headrace.system import consistency
 from headrace.system.feature_views import check_windows, keys_of, micros, spans, text_fields, view_name
 from headrace.system.inference import SAMPLES, fields_of, sample_arrays
 from headrace.system.resolution import Everything, default_spine, resolve_features
+from headrace.system.source_terms import check_roles, checked_source
 from headrace.system.terms import STREAM_NAMES
 from headrace.training.types import ModelSpec
 
@@ -80,19 +81,7 @@ class System:
         def declare(cls: Class) -> Class:
             place = _where()
             fields = fields_of(cls, place)
-            types = {f.name: f.type for f in fields}
-            for role, column in {"id": id, "key": key, "time": time, "created": created}.items():
-                if column is not None and column not in types:
-                    raise InvalidSystem(
-                        f"{place}: stream `{cls.__name__}` has {role}=`{column}`, which is none of its fields: "
-                        f"{', '.join(f'`{f}`' for f in types)}",
-                        hint=f"add the field or mend `{role}=`",
-                    )
-                if role in ("time", "created") and column is not None and types[column] != "datetime":
-                    raise InvalidSystem(
-                        f"{place}: stream `{cls.__name__}` has {role}=`{column}` of type `{types[column]}`",
-                        hint=f"annotate `{column}` as datetime",
-                    )
+            check_roles(cls.__name__, fields, {"id": id, "key": key, "time": time, "created": created}, place)
             spec = StreamSpec(
                 self._new_name("stream", name or snake_case(cls.__name__), place), fields, id, key, time, created,
                 duration(max_future), duration(lateness), *parse_retention(retention),
@@ -106,6 +95,14 @@ class System:
             return cls
 
         return declare
+
+    def source(self, stream: type, reads: Folder | Query, *, name: str | None = None) -> SourceSpec:
+        """Read `hr.folder(...)` or `hr.query(...)` into `stream` on a schedule. `name` defaults to the stream's."""
+        place = _where()
+        into = self._stream(stream, place).name
+        spec = checked_source(SourceSpec(self._new_name("source", name or into, place), into, reads, place))
+        self._add(spec, spec)
+        return spec
 
     def join(self, stream: type, report: type, *, on: str) -> JoinSpec:
         """The events of `stream`, knowing whether an event of `report` with the same `on` has arrived."""

@@ -158,7 +158,7 @@ def test_what_was_refused_stays_refused_when_the_contract_is_loosened_before_the
     ctx = make_context(SPECS)
     append_raw(ctx, "order", [*GOOD, event("negative", amount=-1)])
     with pytest.raises(Killed):
-        apply_all(dying(ctx, Faults(3)))
+        apply_all(dying(ctx, Faults(5)))
     assert len(entries(ctx, "order")) == 1
     looser = replace(ORDER, fields=tuple(replace(field, rules=()) for field in ORDER.fields))
     ctx = make_context(Specs([looser]))

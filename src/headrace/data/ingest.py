@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from headrace.data.appending import stream_ends
 from headrace.data.file_rows import file_rows
 from headrace.data.files import files_of
 from headrace.data.producing import Producer
@@ -54,14 +55,14 @@ def ingest(ctx: Context, stream: str, path: Path) -> IngestResult:
     started = MACHINE.monotonic()
     spec = ctx.specs.get(StreamSpec, stream)
     files = files_of(path)
-    first = ctx.events.end(ctx.namespace.stream(stream), 0)
+    first = sum(stream_ends(ctx, stream))
     rows = skipped = 0
     offsets = []
     for file in files:
         imported = import_file(ctx, spec, file)
         rows, skipped = rows + imported.rows, skipped + imported.skipped
         offsets += [] if imported.first_offset is None else [imported.first_offset]
-    end = ctx.events.end(ctx.namespace.stream(stream), 0)
+    end = sum(stream_ends(ctx, stream))
     return IngestResult(stream, rows, min(offsets, default=first), end, MACHINE.monotonic() - started, len(files), skipped)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from headrace.data.appending import append_raw, appended_at
+from headrace.data.appending import append_raw, appended_at, stream_ends
 from headrace.data.tables import STREAM_PRODUCERS
+from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import Fenced
@@ -32,7 +33,12 @@ class Producer:
         self._sequence = 0 if row is None else int(row.sequence)
         self.state: Any = None if row is None else row.state
         self.offset: int | None = None if row is None else row.offset
-        if row is not None and row.announced_from is not None:
+        self._several = ctx.specs.get(StreamSpec, stream).partitions > 1
+        self._since: list[int] | None = None
+        """Where the partitions ended when the announced batch was, which may be in some of them: it is appended again."""
+        if row is not None and row.announced_from is not None and self._several:
+            self._since = row.announced["since"]
+        elif row is not None and row.announced_from is not None:
             found = appended_at(ctx, stream, name, self._sequence + 1, row.announced_from)
             if found is not None:
                 self._appended(row.announced, found)
@@ -41,15 +47,18 @@ class Producer:
         """Append the batch and leave `state` (JSON types), both or none; the offset of its first event. An empty batch
         only leaves the state."""
         ctx = self._ctx
-        end = ctx.events.end(ctx.namespace.stream(self._stream), 0)
+        ends = self._since or stream_ends(ctx, self._stream)
+        end = ends[0]
         if not values:
             self._write({"state": state, "announced": None, "announced_from": None})
             self.state = state
             return end
-        self._write({"announced": state, "announced_from": end})
-        number = self._sequence + 1
-        offset = append_raw(ctx, self._stream, values, history=history, producer=self._name, sequence=number)
+        announced = {"state": state, "since": ends} if self._several else state
+        self._write({"announced": announced, "announced_from": end})
+        number, since = self._sequence + 1, self._since or ()
+        offset = append_raw(ctx, self._stream, values, history=history, producer=self._name, sequence=number, since=since)
         self._appended(state, offset)
+        self._since = None
         return offset
 
     def _appended(self, state: Any, offset: int) -> None:

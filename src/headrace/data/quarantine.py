@@ -16,8 +16,11 @@ from headrace.data.types import QuarantineEntry, StreamSpec, Violation
 from headrace.engines.context import Context
 from headrace.engines.events.port import Records
 from headrace.kernel.errors import NotFound
+from headrace.kernel.partitions import base_of
 
 OTHER_CONTENT = "the same id came before with other content"
+LAST_POSITION = (1 << 62) - 1
+"""After every event of every partition."""
 _CHUNK = 65_536
 
 
@@ -52,11 +55,11 @@ def refused_offsets(ctx: Context, stream: str) -> set[int]:
     return {record.offset for record in records(ctx, stream) if not record.replayed}
 
 
-def add(ctx: Context, spec: StreamSpec, raw: Records, refused: Sequence[tuple[int, Violation]]) -> None:
-    """Append the refused events, all or none. `raw` holds them by their offsets."""
+def add(ctx: Context, spec: StreamSpec, raw: Records, refused: Sequence[tuple[int, Violation]], partition: int = 0) -> None:
+    """Append the refused events, all or none, by their positions. `raw` holds them by their offsets in the partition."""
     values = []
     for offset, violation in refused:
-        content = raw.values[offset - raw.first]
+        content = raw.values[offset - base_of(partition) - raw.first]
         text, is_base64 = _text(content)
         entry = QuarantineRecord(
             1, offset, _event_id(spec, content, offset), violation.field, violation.reason, violation.value, text, is_base64
@@ -90,13 +93,14 @@ def entries(ctx: Context, stream: str) -> list[QuarantineEntry]:
 
 
 def _waiting(ctx: Context, stream: str) -> list[QuarantineRecord]:
-    waiting: dict[int, QuarantineRecord] = {}
+    """A process that was replaced in the middle of a step may have refused an event a second time: the first counts."""
+    waiting: dict[int, QuarantineRecord | None] = {}
     for record in records(ctx, stream):
         if record.replayed:
-            waiting.pop(record.offset, None)
+            waiting[record.offset] = None
         else:
-            waiting[record.offset] = record
-    return list(waiting.values())
+            waiting.setdefault(record.offset, record)
+    return [record for record in waiting.values() if record is not None]
 
 
 def replay(ctx: Context, stream: str, id: str | None = None) -> dict[str, int]:
@@ -125,5 +129,5 @@ def _is_good(ctx: Context, spec: StreamSpec, content: bytes) -> bool:
     frame, refused = contract.decode_batch([content], ctx.clock.now())
     if refused:
         return False
-    placed = frame.with_columns(pl.lit(2**62, pl.Int64).alias("_offset"))
+    placed = frame.with_columns(pl.lit(LAST_POSITION, pl.Int64).alias("_offset"))
     return not IdentityIndex(ctx, spec).identify(placed).conflicting.any()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 from headrace.data.history import held_to
-from headrace.data.positions import position
+from headrace.data.positions import positions
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.log import LOG
+from headrace.kernel.partitions import base_of
 from headrace.kernel.times import duration
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -41,9 +42,13 @@ def retain_streams(ctx: Context) -> None:
         topic = ctx.namespace.stream(spec.name)
         if spec.retention is None and spec.retention_bytes is None:
             continue
-        needed = min(position(ctx, spec.name).next_offset, held_to(ctx, spec))
-        before = ctx.events.first(topic, 0)
         older_than = None if spec.retention is None else MACHINE.now() - spec.retention
-        kept = ctx.events.retain(topic, 0, needed, older_than=older_than, max_bytes=spec.retention_bytes)
-        if kept > before:
-            LOG.info("stream.retention", stream=spec.name, dropped=kept - before, first_offset=kept)
+        size = None if spec.retention_bytes is None else spec.retention_bytes // spec.partitions
+        for partition, at in enumerate(positions(ctx, spec)):
+            needed = min(at.next_offset, held_to(ctx, spec, partition) - base_of(partition))
+            if needed == 0:
+                continue
+            before = ctx.events.first(topic, partition)
+            kept = ctx.events.retain(topic, partition, needed, older_than=older_than, max_bytes=size)
+            if kept > before:
+                LOG.info("stream.retention", stream=spec.name, partition=partition, dropped=kept - before, first_offset=kept)

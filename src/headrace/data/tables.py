@@ -17,7 +17,8 @@ STREAM_POSITIONS = Table(
     Column("quarantined", BigInteger, nullable=False),
     Column("watermark", BigInteger),
 )
-"""One row per stream: the next offset to apply, and what became of all before it; `watermark` is the newest event time."""
+"""One row per partition of a stream, `NAME@PARTITION` from partition 1 on: the next offset to apply, and what became of all
+before it; `watermark` is the newest event time."""
 
 DATASET_VERSIONS = Table(
     "dataset_versions",

@@ -67,7 +67,8 @@ class StreamSpec:
     """A declared stream. `id`, `key`, `time`, `created` name fields; durations are microseconds.
 
     `retention` and `retention_bytes` limit the log by age and size.
-    `where` is the place of the declaration, `path/system.py:12`, for messages.
+    Events lie in `partitions` partitions by their key. `where` is the place of the declaration, `path/system.py:12`, for
+    messages.
     """
 
     name: str
@@ -83,6 +84,7 @@ class StreamSpec:
     doc: str = ""
     where: str = ""
     kind: Literal["stream"] = "stream"
+    partitions: int = 1
 
     def field(self, name: str) -> Field:
         """The field called `name`; KeyError when there is none (declarations are checked before)."""
@@ -157,7 +159,7 @@ class QuarantineEntry:
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """`position`: next offset to apply; `end`: next offset of the log; `lag` their difference."""
+    """`position`: next offset to apply; `end`: next offset of the log; `lag` their difference. Sums over the partitions."""
 
     stream: str
     position: int

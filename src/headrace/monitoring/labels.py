@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from headrace.data.history import history
-from headrace.data.positions import position
+from headrace.data.positions import watermark
 from headrace.engines.context import Context
 from headrace.features.frames import DTYPES
 from headrace.features.labels import label_rows
@@ -23,8 +23,8 @@ LIVE = ("champion", "canary")
 def known_until(ctx: Context, service: ServiceSpec, now: int) -> int:
     """The event time up to which the service's labels are known at `now`: that of the newest event applied of the stream
     that tells them. A stream that is late or silent makes labels immature, not negative. -1 when nothing has come."""
-    watermark = position(ctx, service.model.label.stream).watermark
-    return -1 if watermark is None else min(now, watermark)
+    known = watermark(ctx, service.model.label.stream)
+    return -1 if known is None else min(now, known)
 
 
 def labelled(ctx: Context, service: ServiceSpec, records: Sequence[PredictionRecord], *, known_at: int) -> pl.DataFrame:

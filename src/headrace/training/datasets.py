@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.data.appending import stream_ends
 from headrace.data.datasets import pin
 from headrace.data.types import DatasetVersion, StreamSpec
 from headrace.engines.context import Context
@@ -33,6 +34,6 @@ def build_dataset(ctx: Context, model: str, *, start: int, end: int, known_at: i
         "known_at": format_time(known_at),
         "features": list(spec.features.columns),
         "definitions": spec.features.definition_hashes,
-        "streams": {s.name: ctx.events.end(ctx.namespace.stream(s.name), 0) for s in ctx.specs.all(StreamSpec)},
+        "streams": {s.name: sum(stream_ends(ctx, s.name)) for s in ctx.specs.all(StreamSpec)},
     }
     return pin(ctx, model, frame, inputs=inputs)

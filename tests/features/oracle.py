@@ -147,6 +147,17 @@ def windowed(
     return [e for e in found if where is None or where(e)]
 
 
+def newest(events, at, position, *, key, by, ttl=None, own=None):
+    """The event whose values the attributes are: the newest by (event time, created, offset) that is known, not older than
+    the ttl; None for none. `own` as for windows."""
+    found = [e for e in events if tuple(e[name] for name in by) == key and None not in key and e["_offset"] <= position]
+    found = [e for e in found if e["at"] <= at and e["_created"] <= at]
+    if own is not None:
+        found = [e for e in found if (e["at"], e["_offset"]) < (at, own)]
+    last = max(found, key=lambda e: (e["at"], e["_created"], e["_offset"]), default=None)
+    return None if last is None or (ttl is not None and at - last["at"] > ttl) else last
+
+
 def value(kind, column, window, *, empty=None, reports=(), at=0, reported=math.inf, on="id", resolution=0):
     """One aggregate over the events of a window, tile (k r, (k + 1) r] by tile with a resolution r; `reports` count
     when they have a time <= at and an offset <= reported."""

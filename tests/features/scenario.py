@@ -11,7 +11,7 @@ import polars as pl
 from hypothesis import strategies as st
 
 from headrace.data.types import Field, JoinSpec, StreamSpec
-from headrace.features.types import Aggregate, FeatureSet, RequestFeatures, WindowView
+from headrace.features.types import Aggregate, AttributeView, FeatureSet, RequestFeatures, WindowView
 from headrace.kernel.specs import Specs
 
 FIELDS = (
@@ -65,14 +65,17 @@ PREDICATES = {
 TEXTS = WindowView("texts", "pay", ("a",), OVER, TEXT, own_event=True, text_columns=("b", "word"))
 
 
-def letters(texts_first_word_short, texts_last_word_long, texts_last_b_long):
+def letters(texts_first_word_short, texts_last_word_long, texts_last_b_long, latest_word, newest_b):
     """Numbers of the texts, which a model cannot take."""
-    texts = (texts_first_word_short, texts_last_word_long, texts_last_b_long)
+    texts = (texts_first_word_short, texts_last_word_long, texts_last_b_long, latest_word, newest_b)
     return {"letters": np.array([sum(ord(t[0]) * 256**n for n, t in enumerate(row) if t) for row in zip(*texts, strict=True)])}
 
 
 LETTERS = RequestFeatures("letters", letters, tuple(inspect.signature(letters).parameters), ("letters",))
-STORED = (*VIEWS, TEXTS)
+KEPT = ("x", "y", "flag", "word", "at")
+LATEST = AttributeView("latest", "latest", "pay", ("a",), KEPT, 9, text_columns=("b", "word"))
+NEWEST = AttributeView("newest", "newest", "pay", (), ("x", "b", "y"), text_columns=("b", "word"))
+STORED = (*VIEWS, TEXTS, LATEST, NEWEST)
 FEATURES = FeatureSet((*STORED, LETTERS))
 SPECS = Specs((PAY, REPORT, JOIN, *STORED, LETTERS))
 AMOUNTS = (0.1, 0.2, 0.3, 1e16, -1e16, 1.0, -0.0, 0.0, 3.3, None)
@@ -93,6 +96,7 @@ def histories(draw, size=40):
             "y": draw(st.sampled_from((0, 2, 3, 5, None))), "flag": draw(st.booleans()),
             "word": draw(st.sampled_from(("k", "l", None))), "_offset": offset,
         })  # fmt: skip
+        payments[-1]["_created"] = payments[-1]["at"]
     reported = draw(st.lists(st.tuples(st.integers(0, max(count + 2, 1)), st.integers(0, count + 10)), max_size=count))
     reports = [{"id": i, "at": t, "_offset": 2 * n} for n, (i, t) in enumerate(reported)]
     return payments, reports
@@ -114,6 +118,10 @@ def frames(payments, reports):
 def expected(view, payments, reports, request, at, position, own, reported=math.inf, *, is_event=True):
     """The view's columns by the oracle. `own`: offset of the asking event when it is in the log at the position."""
     key = tuple(request[name] for name in view.by)
+    if isinstance(view, AttributeView):
+        last = oracle.newest(payments, at, position, key=key, by=view.by, ttl=view.ttl, own=own)
+        kept = [None if last is None else last[name] for name in view.source_columns]
+        return [v + 0.0 if isinstance(v, float) else v for v in kept]
     values = []
     for _, width in view.over:
         window = oracle.windowed(

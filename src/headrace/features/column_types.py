@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.data.types import FieldType, StreamSpec
-from headrace.features.types import Aggregate, WindowView
+from headrace.features.types import Aggregate, AttributeView, StoredView, WindowView
 
 
 def output_aggregates(view: WindowView) -> list[tuple[str, Aggregate]]:
@@ -21,6 +21,9 @@ def aggregate_type(aggregate: Aggregate, stream: StreamSpec) -> FieldType:
     return "float"
 
 
-def column_types(view: WindowView, stream: StreamSpec) -> dict[str, FieldType]:
+def column_types(view: StoredView, stream: StreamSpec) -> dict[str, FieldType]:
     """The type of each output column."""
+    if isinstance(view, AttributeView):
+        kinds = [stream.field(column).type for column in view.source_columns]
+        return dict(zip(view.columns, kinds, strict=True))
     return {name: aggregate_type(aggregate, stream) for name, aggregate in output_aggregates(view)}

@@ -11,13 +11,14 @@ import polars as pl
 
 from headrace.data.types import FieldType, StreamSpec
 from headrace.features.codes import key_codes
-from headrace.features.column_types import aggregate_type, output_aggregates
+from headrace.features.column_types import column_types, output_aggregates
 from headrace.features.hyperloglog import DISTINCT_BOUND
 from headrace.features.kernel import evaluate
+from headrace.features.newest import KnownEvents, Moments, newest_known
 from headrace.features.reducers import Column, Values
 from headrace.features.reported import Reports
 from headrace.features.timeline import Asked, Events, Timeline
-from headrace.features.types import Aggregate, WindowView
+from headrace.features.types import Aggregate, AttributeView, StoredView, WindowView
 from headrace.features.words import value_words
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.specs import Specs
@@ -60,12 +61,12 @@ def argument_array(values: pl.Series) -> np.ndarray:
     return values.to_numpy()
 
 
-def predicate_inputs(view: WindowView) -> tuple[str, ...]:
+def predicate_inputs(view: StoredView) -> tuple[str, ...]:
     """The columns that the view's `where` takes."""
     return () if view.predicate is None else tuple(inspect.signature(view.predicate).parameters)
 
 
-def passing(view: WindowView, frame: pl.DataFrame) -> np.ndarray:
+def passing(view: StoredView, frame: pl.DataFrame) -> np.ndarray:
     """bool [n]: the rows that the view's `where` keeps."""
     if view.predicate is None:
         return np.ones(len(frame), bool)
@@ -108,7 +109,7 @@ def _reports(view: WindowView, on: pl.Series, frames: Mapping[str, pl.DataFrame]
     return Reports(np.cumsum(count) - count, count, found["time"].to_numpy(), found["offset"].to_numpy())
 
 
-def _asked_keys(view: WindowView, points: AskingPoints, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _asked_keys(view: StoredView, points: AskingPoints, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Key codes of the events and of the asking points."""
     events = [frame[name] for name in view.by]
     if len(frame) and bool(np.all(points.own >= 0)):
@@ -125,8 +126,33 @@ def _added(view: WindowView, points: AskingPoints, own: np.ndarray) -> np.ndarra
     return np.flatnonzero((own < 0) & points.is_event & passing(view, points.frame))
 
 
-def view_values(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
+def view_values(view: StoredView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
     """The columns of `view` at the asking points, in their order, from the events of `frames`."""
+    if isinstance(view, AttributeView):
+        return _attributes(view, points, frames, specs)
+    return _windows(view, points, frames, specs)
+
+
+def _attributes(view: AttributeView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
+    frame = frame_of(frames, view.stream)
+    key, asked_key = _asked_keys(view, points, frame)
+    if not bool(np.all(key >= 0)):
+        frame, key = frame.filter(pl.Series(key >= 0)), key[key >= 0]
+    time = frame[specs.get(StreamSpec, view.stream).time].to_physical().to_numpy()
+    events = KnownEvents(key, time, frame["_created"].to_numpy(), frame["_offset"].to_numpy())
+    rows = newest_known(events, Moments(asked_key, points.at, points.position, points.own))
+    if view.ttl is not None and len(time):
+        rows = np.where(points.at - time[rows] > view.ttl, -1, rows)
+    results: list[Values] = []
+    for name in view.source_columns:
+        spare = pl.concat([frame[name], pl.Series(name, [None], dtype=frame.schema[name])])
+        column = kernel_column(spare).take(rows)
+        values = _texts(spare, column.values) if name in view.text_columns else column.values
+        results.append((values, column.valid))
+    return results
+
+
+def _windows(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
     stream = specs.get(StreamSpec, view.stream)
     frame = frame_of(frames, view.stream)
     key, asked_key = _asked_keys(view, points, frame)
@@ -156,18 +182,23 @@ def _decoded(aggregate: Aggregate, values: Values, rows: pl.DataFrame) -> Values
     """The values, with texts in place of the rows that stand for them."""
     if aggregate.kind not in ("first", "last") or aggregate.column is None or rows[aggregate.column].dtype != pl.String:
         return values
-    texts = (
-        rows[aggregate.column].gather(np.minimum(values[0], len(rows) - 1)) if len(rows) else pl.Series([None] * len(values[0]))
-    )
-    return texts.to_numpy(), values[1]
+    return _texts(rows[aggregate.column], values[0]), values[1]
 
 
-def view_series(view: WindowView, results: list[Values], specs: Specs) -> list[pl.Series]:
+def _texts(column: pl.Series, places: np.ndarray) -> np.ndarray:
+    """The texts at the places in a column, which may be one beyond its end."""
+    if not len(column):
+        return np.full(len(places), None)
+    texts: np.ndarray = column.gather(np.minimum(places, len(column) - 1)).to_numpy()
+    return texts
+
+
+def view_series(view: StoredView, results: list[Values], specs: Specs) -> list[pl.Series]:
     """The results as columns: counts Int64, sum, mean, std and share Float64, others of the source's type."""
-    stream = specs.get(StreamSpec, view.stream)
+    kinds = column_types(view, specs.get(StreamSpec, view.stream))
     series = []
-    for (name, aggregate), (values, defined) in zip(output_aggregates(view), results, strict=True):
-        dtype = DTYPES[aggregate_type(aggregate, stream)]
+    for (name, kind), (values, defined) in zip(kinds.items(), results, strict=True):
+        dtype = DTYPES[kind]
         column = pl.Series(name, values.tolist(), dtype=dtype) if dtype == pl.String else pl.Series(name, values).cast(dtype)
         if defined is not None:
             column = column.set(pl.Series(~defined), None)

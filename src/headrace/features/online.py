@@ -10,8 +10,9 @@ import numpy as np
 from headrace.data.types import StreamSpec
 from headrace.engines.online.port import OnlineStore
 from headrace.features.arguments import request_array, same_nulls
+from headrace.features.attribute_reader import AttributeReader
 from headrace.features.requests import evaluate_requests, ordered
-from headrace.features.types import Ask, FeatureRow, FeatureSet, RequestField
+from headrace.features.types import Ask, AttributeView, FeatureRow, FeatureSet, RequestField, StoredView, WindowView
 from headrace.features.view_reader import ViewReader
 from headrace.kernel.errors import HeadraceError, InvalidInput
 from headrace.kernel.namespace import Namespace
@@ -29,9 +30,17 @@ class FeaturesFailed(HeadraceError):
 
 
 def asking_stream(features: FeatureSet) -> str | None:
-    """The stream whose events ask, when nobody says so: that of the views that add the asking event, else of all views."""
-    streams = {view.stream for view in features.views if view.own_event} or {view.stream for view in features.views}
+    """The stream whose events ask, when nobody says so: that of the windows that add the asking event, else of all windows,
+    else of all attributes."""
+    windows = [view for view in features.views if isinstance(view, WindowView)]
+    streams = {view.stream for view in windows if view.own_event} or {view.stream for view in windows or features.views}
     return next(iter(streams)) if len(streams) == 1 else None
+
+
+def _reader(view: StoredView, stream: StreamSpec, namespace: Namespace) -> ViewReader | AttributeReader:
+    if isinstance(view, AttributeView):
+        return AttributeReader(view, stream, namespace)
+    return ViewReader(view, stream, namespace)
 
 
 class FeatureReader:
@@ -43,8 +52,8 @@ class FeatureReader:
     ) -> None:
         self._online = online
         self._asking = asking or asking_stream(features)
-        self._views = [ViewReader(v, specs.get(StreamSpec, v.stream), namespace) for v in features.views]
-        self._applied_keys = [view.layout.applied_key for view in self._views]
+        self._views = [_reader(view, specs.get(StreamSpec, view.stream), namespace) for view in features.views]
+        self._partitioned = any(view.layout.stream.partitions > 1 for view in self._views)
         types = {f.name: f.type for stream in specs.all(StreamSpec) for f in stream.fields}
         if self._asking is not None:
             types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
@@ -79,13 +88,26 @@ class FeatureReader:
         return row
 
     def read_many(self, asks: Sequence[Ask]) -> list[Result]:
-        """The features of each request, from one snapshot, or its error: each is what it is alone, to the bit.
+        """The features of each request, or its error: each is what it is alone, to the bit. Those whose keys lie in the
+        same partitions are read from one snapshot.
 
         InvalidInput names a field that the request lacks, or an asking time that the state no longer reaches;
         FeaturesFailed what a function of the system file raised.
         """
+        if not self._partitioned:
+            return self._read_together(asks, [0] * len(self._views))
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, ask in enumerate(asks):
+            groups.setdefault(tuple(view.partition(ask.request) for view in self._views), []).append(place)
+        rows: dict[int, Result] = {}
+        for partitions, places in groups.items():
+            rows.update(zip(places, self._read_together([asks[place] for place in places], partitions), strict=True))
+        return [rows[place] for place in range(len(asks))]
+
+    def _read_together(self, asks: Sequence[Ask], partitions: Sequence[int]) -> list[Result]:
+        """The requests whose keys lie in these partitions of the views' streams."""
         found: dict[int, Result] = {}
-        wanted = list(self._applied_keys)
+        wanted = [view.layout.applied_key_of(part) for view, part in zip(self._views, partitions, strict=True)]
         for place, ask in enumerate(asks):
             missing = self._missing(ask)
             if missing is None:
@@ -94,7 +116,7 @@ class FeatureReader:
             else:
                 found[place] = missing
         blobs = self._online.get_many(wanted)
-        applied = [view.applied(blob) for view, blob in zip(self._views, blobs, strict=False)]
+        applied = [view.applied(blob, part) for view, blob, part in zip(self._views, blobs, partitions, strict=False)]
         blobs = blobs[len(applied) :]
         positions = {view.view.name: offsets for view, (offsets, _) in zip(self._views, applied, strict=True)}
         latest = max((oldest for _, oldest in applied), default=0)

@@ -3,8 +3,8 @@
 Header: three int64, little-endian: format, applied offset of the stream, applied offset of the report stream. Then int64
 words column by column: time, offset, what tells the asking event (id, whether `where` keeps it), the aggregated columns
 (floats by their bits, NaN for null; texts by hash) with a null flag where they may be null, the earliest report's time.
-Events are ordered by (time, offset). Where texts are given out, a second blob beside it, `{system}/view/{hash}~text/{key}`,
-has those of the hashes (`texts_of`).
+Events are ordered by (time, offset); those of attributes, which have a word of their creation, by (time, created, offset).
+Where texts are given out, a second blob beside it, `{system}/view/{hash}~text/{key}`, has those of the hashes (`texts_of`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import polars as pl
 from headrace.data.types import Field, StreamSpec
 from headrace.features.frames import passing
 from headrace.features.timeline import ALWAYS
-from headrace.features.types import WindowView
+from headrace.features.types import AttributeView, StoredView
 from headrace.features.words import value_words
 from headrace.kernel.errors import IncompatibleFormat
 from headrace.kernel.ids import key_bytes, key_hash
@@ -60,7 +60,7 @@ class Applied(NamedTuple):
 class StateLayout:
     """Keys and words of the state of `view` in the system `namespace`."""
 
-    view: WindowView
+    view: StoredView
     stream: StreamSpec
     namespace: Namespace
 
@@ -79,16 +79,11 @@ class StateLayout:
         return self.tells_own and self.view.predicate is not None
 
     @cached_property
-    def texts(self) -> tuple[str, ...]:
-        """The columns of which texts are given out, not only compared."""
-        read = [a.column for _, a in self.view.aggregates if a.kind in ("first", "last") and a.column in self.view.text_columns]
-        return tuple(dict.fromkeys(column for column in read if column is not None))
-
-    @cached_property
     def words(self) -> dict[str, int]:
         """The number of each word of an event."""
         names = ["time", "offset"]
         names += ["id"] if self.tells_own else []
+        names += ["created"] if isinstance(self.view, AttributeView) else []
         names += ["passes"] if self.keeps_filtered else []
         for column in self.view.source_columns:
             names.append(f"value {column}")
@@ -100,6 +95,10 @@ class StateLayout:
     @cached_property
     def applied_key(self) -> bytes:
         return self.namespace.name("view", self.view.definition_hash).encode()
+
+    def applied_key_of(self, partition: int) -> bytes:
+        """Where it stands how far the view is applied, for the keys of one partition of its stream."""
+        return self.applied_key if partition == 0 else self.applied_key + b"@%d" % partition
 
     @cached_property
     def prefix(self) -> bytes:
@@ -123,6 +122,8 @@ class StateLayout:
         }  # fmt: skip
         if self.tells_own:
             columns["id"] = value_words(frame[self.stream.id])
+        if "created" in self.words:
+            columns["created"] = frame["_created"].to_numpy()
         if self.keeps_filtered:
             columns["passes"] = passing(self.view, frame)
         for column in self.view.source_columns:

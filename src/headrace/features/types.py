@@ -9,12 +9,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from headrace.data.types import JoinSpec
 from headrace.kernel.ids import content_hash
+from headrace.kernel.specs import Specs
 
 AggregateKind = Literal["count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share"]
 UNSET: object = object()
@@ -75,6 +76,12 @@ class WindowView:
         return tuple(f"{self.name}_{agg}_{label}" for label, _ in self.over for agg, _ in self.aggregates if agg in found)
 
     @cached_property
+    def text_sources(self) -> tuple[str, ...]:
+        """The stream columns of which texts are given out, not only compared."""
+        read = [a.column for _, a in self.aggregates if a.kind in ("first", "last") and a.column in self.text_columns]
+        return tuple(dict.fromkeys(column for column in read if column is not None))
+
+    @cached_property
     def span(self) -> int:
         """Microseconds that an event can matter: the longest window plus the delay and what the resolution adds."""
         return max(width for _, width in self.over) + self.delay + self.resolution
@@ -92,6 +99,64 @@ class WindowView:
             [self.name, self.stream, self.by, self.over, [(n, a.kind, a.column, a.report, a.empty) for n, a in self.aggregates],
              None if self.join is None else [self.join.report, self.join.on], code, self.delay, self.own_event, self.resolution]
         )[:16]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AttributeView:
+    """The newest known values of the columns `source_columns` of the events of `stream` with the same `by`.
+
+    At asking time t and position p: those of the event that is the newest by (event time, created, offset) among those with
+    event time <= t, created <= t and offset <= p, without the asking event and those of its time that came after it. A value
+    older than `ttl` (microseconds, None for any age) is null; one of exactly that age counts. Columns are `{prefix}_{column}`.
+    """
+
+    name: str
+    prefix: str
+    stream: str
+    by: tuple[str, ...]
+    source_columns: tuple[str, ...]
+    ttl: int | None = None
+    where: str = ""
+    text_columns: tuple[str, ...] = ()
+    kind: Literal["view"] = "view"
+
+    join: ClassVar[None] = None
+    predicate: ClassVar[None] = None
+    delay: ClassVar[int] = 0
+    own_event: ClassVar[bool] = False
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(f"{self.prefix}_{column}" for column in self.source_columns)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The columns whose values are texts."""
+        return tuple(f"{self.prefix}_{column}" for column in self.text_sources)
+
+    @cached_property
+    def text_sources(self) -> tuple[str, ...]:
+        """The stream columns whose values are texts."""
+        return tuple(column for column in self.source_columns if column in self.text_columns)
+
+    @property
+    def span(self) -> int | None:
+        """Microseconds that an event can matter, one more than its value counts; None for ever."""
+        return None if self.ttl is None else self.ttl + 1
+
+    @cached_property
+    def definition_hash(self) -> str:
+        """Identifies the state: two definitions of one name may live side by side."""
+        return content_hash(["attributes", self.prefix, self.stream, self.by, self.source_columns, self.ttl])[:16]
+
+
+StoredView = WindowView | AttributeView
+"""What the online store keeps state of."""
+
+
+def stored_views(specs: Specs) -> list[StoredView]:
+    """All declared windows and attributes."""
+    return [*specs.all(WindowView), *specs.all(AttributeView)]
 
 
 @dataclass(frozen=True)
@@ -118,7 +183,7 @@ class RequestField:
     name: str
 
 
-FeatureSource = WindowView | RequestFeatures | RequestField
+FeatureSource = StoredView | RequestFeatures | RequestField
 
 
 @dataclass(frozen=True)
@@ -142,8 +207,8 @@ class FeatureSet:
         return tuple(names)
 
     @cached_property
-    def views(self) -> tuple[WindowView, ...]:
-        return tuple(s for s in self.sources if isinstance(s, WindowView))
+    def views(self) -> tuple[StoredView, ...]:
+        return tuple(s for s in self.sources if isinstance(s, StoredView))
 
     @cached_property
     def definition_hashes(self) -> dict[str, str]:

@@ -4,58 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from headrace.data.types import FieldType, StreamSpec
+from headrace.data.types import StreamSpec
 from headrace.features.arguments import request_array, same_nulls
-from headrace.features.column_types import column_types
 from headrace.features.frames import predicate_inputs
 from headrace.features.reducers import Column, Dense, fill_empty, reduce_column
 from headrace.features.report_index import ReportIndex, reported_time
 from headrace.features.slices import Slices
-from headrace.features.state import HEADER, Applied, StateLayout, texts_of
+from headrace.features.state import HEADER, texts_of
+from headrace.features.state_reader import NO_KEY, StateReader, ViewValues
 from headrace.features.tiles import tile_runs
 from headrace.features.types import Aggregate, Ask, WindowView
 from headrace.features.words import value_word
-from headrace.kernel.errors import InvalidInput
-from headrace.kernel.ids import key_bytes
 from headrace.kernel.namespace import Namespace
-from headrace.kernel.times import format_time
 
-ARRAYS: dict[FieldType, str] = {
-    "int": "int64", "float": "float64", "bool": "bool", "datetime": "datetime64[us]", "str": "object",
-}  # fmt: skip
 NO_WORDS = np.zeros(0, np.int64)
-NO_KEY = b"-"
-"""A key that no state has: that of a request with a null in its key."""
 
 
-class ViewValues(NamedTuple):
-    """What some requests see of a view: `values` float64 [n, columns], NaN for null and for texts; the age of the newest
-    event of each key; the columns that are texts, object [n], by name."""
-
-    values: np.ndarray
-    ages: Sequence[int | None]
-    texts: Mapping[str, np.ndarray]
-
-
-class ViewReader:
+class ViewReader(StateReader[WindowView]):
     """One view, with everything prepared that does not depend on the request."""
 
     def __init__(self, view: WindowView, stream: StreamSpec, namespace: Namespace) -> None:
-        self.view = view
-        self.layout = StateLayout(view, stream, namespace)
-        self._lateness = stream.lateness
-        self._words = self.layout.words
-        self._width = len(self._words)
-        self._prefix = self.layout.prefix
+        super().__init__(view, stream, namespace)
         self._edges = np.array([*(-width - view.delay for _, width in view.over), -view.delay, 0], np.int64)
         self._fields = {name: self.layout.field(name) for name in view.source_columns}
         self._inputs = {name: stream.field(name).type for name in predicate_inputs(view)}
-        self._streams = (stream.name,) if view.join is None else (stream.name, view.join.report)
-        self._applied: tuple[bytes | None, dict[str, int], int] = (b"", {}, 0)
         self._is_text = [f"{view.name}_{name}_{view.over[0][0]}" in view.texts for name, _ in view.aggregates]
         self._enough = [self._least(aggregate) for _, aggregate in view.aggregates]
         self._index = None
@@ -69,10 +45,6 @@ class ViewReader:
         nulls = aggregate.column is not None and self._fields[aggregate.column].nullable
         return math.inf if nulls or self.layout.keeps_filtered else 2 if aggregate.kind == "std" else 1
 
-    def dtypes(self) -> list[np.dtype[Any]]:
-        """The NumPy type of each column, as functions that read it take it."""
-        return [np.dtype(ARRAYS[kind]) for kind in column_types(self.view, self.layout.stream).values()]
-
     def needs(self, *, is_event: bool) -> list[str]:
         """The fields of a request that are read; `is_event`: it is an event of the view's stream."""
         names = list(self.view.by) + ([] if self._index is None else [self._index.on])
@@ -80,37 +52,15 @@ class ViewReader:
 
     @property
     def key_count(self) -> int:
-        return 1 + (self._index is not None) + bool(self.layout.texts)
+        return super().key_count + (self._index is not None)
 
     def keys(self, request: Mapping[str, Any]) -> list[bytes]:
-        """What to read from the online store: the state, its texts where it has any, and the report of the asking event
-        where that may be added."""
-        values = tuple([request[name] for name in self.view.by])
-        if len(values) == 1 and type(values[0]) is int:
-            keys = [self._prefix + b"%d" % values]
-        else:
-            keys = [NO_KEY if None in values else self.layout.key(key_bytes(values))]
-        if self.layout.texts:
-            keys.append(NO_KEY if None in values else self.layout.texts_key(key_bytes(values)))
+        """As of any view, and the report of the asking event where that may be added."""
+        keys = super().keys(request)
         if self._index is not None:
             on = request[self._index.on]
             keys.append(NO_KEY if on is None else self._index.key(on))
         return keys
-
-    def applied(self, blob: bytes | None) -> tuple[dict[str, int], int]:
-        """The applied offset of each stream, and the oldest asking time that the state still reaches."""
-        if blob != self._applied[0]:
-            applied = Applied.unpack(blob)
-            positions = dict(zip(self._streams, (applied.stream, applied.report), strict=False))
-            self._applied = (blob, positions, applied.watermark - self._lateness)
-        return self._applied[1:]
-
-    def too_old(self, at: int, oldest: int) -> InvalidInput:
-        return InvalidInput(
-            f"the asking time {format_time(at)} is before {format_time(oldest)}, the oldest that view "
-            f"`{self.view.name}` can answer",
-            hint="declare a longer `lateness` for the stream, or backfill",
-        )
 
     def read(
         self,
@@ -151,7 +101,7 @@ class ViewReader:
         """The texts of aggregates, given by number as words and whether they are there, by name of the column."""
         known = texts_of(blobs)
         for ask in asks:
-            own = [ask.request.get(column) for column in self.layout.texts]
+            own = [ask.request.get(column) for column in self.view.text_sources]
             known |= {value_word(text): text for text in own if text is not None}
         found = {}
         for number, (given, defined) in words.items():

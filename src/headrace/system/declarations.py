@@ -15,6 +15,7 @@ from headrace.data.types import Folder, JoinSpec, Query, RecordSpec, SourceSpec,
 from headrace.features.column_types import column_types
 from headrace.features.types import (
     Aggregate,
+    AttributeView,
     FeatureSet,
     Label,
     RequestFeatures,
@@ -30,10 +31,11 @@ from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
 from headrace.system import consistency
-from headrace.system.feature_views import check_windows, keys_of, micros, spans, text_fields, view_name
-from headrace.system.inference import SAMPLES, fields_of, sample_arrays
+from headrace.system.feature_views import check_attributes, check_windows, keys_of, micros, rate, spans, text_fields, view_name
+from headrace.system.inference import SAMPLES, fields_of, sampled
 from headrace.system.resolution import Everything, default_spine, resolve_features
 from headrace.system.source_terms import check_roles, checked_source
+from headrace.system.stream_terms import check_join, check_stream
 from headrace.system.terms import STREAM_NAMES
 from headrace.training.types import ModelSpec
 
@@ -75,8 +77,10 @@ class System:
         max_future: str = "5m",
         lateness: str = "1d",
         retention: str | None = None,
+        partitions: int = 1,
     ) -> Callable[[Class], Class]:
-        """Declare a stream by a typed class. `id`, `key`, `time` and `created` name its fields."""
+        """Declare a stream by a typed class. `id`, `key`, `time` and `created` name its fields. Its events lie in
+        `partitions` partitions by their key, which several processes can apply at once."""
 
         def declare(cls: Class) -> Class:
             place = _where()
@@ -85,12 +89,9 @@ class System:
             spec = StreamSpec(
                 self._new_name("stream", name or snake_case(cls.__name__), place), fields, id, key, time, created,
                 duration(max_future), duration(lateness), *parse_retention(retention),
-                inspect.cleandoc(cls.__doc__ or ""), place,
+                inspect.cleandoc(cls.__doc__ or ""), place, partitions=partitions,
             )  # fmt: skip
-            if any(f.personal for f in fields) and spec.retention is None:
-                raise InvalidSystem(f"{place}: stream `{spec.name}` has personal fields and no retention by age",
-                                    hint='declare how long they are kept: retention="365d"')  # fmt: skip
-            self._add(spec, cls)
+            self._add(check_stream(spec), cls)
             STREAM_NAMES[cls] = spec.name
             return cls
 
@@ -108,10 +109,7 @@ class System:
         """The events of `stream`, knowing whether an event of `report` with the same `on` has arrived."""
         place = _where()
         left, right = self._stream(stream, place), self._stream(report, place)
-        for side in (left, right):
-            if on not in {f.name for f in side.fields}:
-                raise InvalidSystem(f"{place}: `{side.name}` has no field `{on}` to join on",
-                                    hint=f"use one of {', '.join(f.name for f in side.fields)}")  # fmt: skip
+        check_join(left, right, on, place)
         spec = JoinSpec(f"{left.name}_{right.name}", left.name, right.name, on, place)
         self._add(spec, spec)
         return spec
@@ -146,20 +144,31 @@ class System:
         self._samples |= {name: SAMPLES[kind] for name, kind in column_types(view, spec).items()}
         return view
 
+    def attributes(
+        self, stream: type, *, by: str | tuple[str, ...], columns: Sequence[str], ttl: str | None = None,
+        name: str | None = None,
+    ) -> AttributeView:  # fmt: skip
+        """The newest known values of columns, for each `by`; null when older than `ttl`. Columns are `{name}_{column}`."""
+        place = _where()
+        spec, keys = self._stream(stream, place), keys_of(by)
+        view = AttributeView(
+            self._new_name("view", name or f"{view_name(name, keys)}_attributes", place), view_name(name, keys), spec.name,
+            keys, tuple(columns), micros(ttl, place) if ttl else None, place, text_fields(spec),
+        )  # fmt: skip
+        check_attributes(view, spec, columns)
+        self._add(view, view)
+        self._samples |= {name: SAMPLES[kind] for name, kind in column_types(view, spec).items()}
+        return view
+
     def features(self, function: Function) -> Function:
         """Declare a plain function over arrays; its parameters name request fields or earlier features."""
         place = _where()
-        inputs = tuple(inspect.signature(function).parameters)
         streams = [s for s in self._specs.values() if isinstance(s, StreamSpec | RecordSpec)]
-        try:
-            produced = function(**sample_arrays(inputs, streams, self._samples))
-            columns = tuple(produced)
-        except Exception as error:
-            raise InvalidSystem(f"{place}: features `{function.__name__}` fail on a sample row: {error!r}",
-                                hint="return a dict of arrays as long as the arguments") from error  # fmt: skip
+        made = sampled(function, streams, self._samples, place)
+        inputs, columns = tuple(inspect.signature(function).parameters), tuple(made)
         spec = RequestFeatures(self._new_name("features", function.__name__, place), function, inputs, columns, place)
         self._add(spec, function)
-        self._samples |= {name: np.atleast_1d(values) for name, values in produced.items()}
+        self._samples |= made
         return function
 
     def model(
@@ -252,13 +261,9 @@ class System:
         consistency.check_trigger(retrain_when, place)
         if approve not in ("auto", "person"):
             raise InvalidSystem(f"{place}: approve=`{approve}`; allowed: `auto`, `person`", hint="choose one")
-        number, _, period = at_most.partition("/")
-        words = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
-        if not number.isdigit() or not int(number):
-            raise InvalidSystem(f'{place}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
         spec = WatchSpec(
             self._new_name("watch", service.name, place), service.name, retrain_when,
-            (int(number), micros(words.get(period, period), place)), "auto" if approve == "auto" else "person",
+            rate(at_most, place), "auto" if approve == "auto" else "person",
             micros(window, place), micros(every, place), micros(train_on, place),
             micros(holdout, place), 0 if retrain_after is None else micros(retrain_after, place), where=place,
         )  # fmt: skip

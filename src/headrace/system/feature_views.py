@@ -1,4 +1,4 @@
-"""What declared windows must agree with in themselves and with their stream."""
+"""What declared windows and attributes must agree with in themselves and with their stream."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Sequence
 
 from headrace.data.types import StreamSpec
-from headrace.features.types import WindowView
+from headrace.features.types import AttributeView, WindowView
 from headrace.kernel.errors import HeadraceError, InvalidSystem
 from headrace.kernel.times import duration
 from headrace.system.resolution import check_aggregate
+from headrace.system.stream_terms import check_by
 
 
 def keys_of(by: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -33,6 +34,15 @@ def micros(text: str | None, where: str) -> int:
         raise InvalidSystem(f"{where}: {error.message}", hint=error.hint) from None
 
 
+def rate(at_most: str, where: str) -> tuple[int, int]:
+    """(number, microseconds) of such as `1/day`, `2/7d`."""
+    number, _, period = at_most.partition("/")
+    words = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
+    if not number.isdigit() or not int(number):
+        raise InvalidSystem(f'{where}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
+    return int(number), micros(words.get(period, period), where)
+
+
 def spans(over: Sequence[str], where: str) -> tuple[tuple[str, int], ...]:
     """(label, microseconds) of each window."""
     if isinstance(over, str) or len(set(over)) < len(over):
@@ -50,6 +60,7 @@ def check_windows(view: WindowView, stream: StreamSpec) -> None:
             f"{where}: windows over `{stream.name}` need at least one window and one aggregate",
             hint='windows(..., over=["7d"], count=hr.count())',
         )
+    check_by(view.name, view.by, stream, where)
     for label, aggregate in view.aggregates:
         check_aggregate(label, aggregate, stream, view.join, where)
     if view.own_event and view.delay:
@@ -63,6 +74,17 @@ def check_windows(view: WindowView, stream: StreamSpec) -> None:
             f"{where}: resolution= is longer than the window {label}, which would begin up to that much earlier",
             hint="choose a resolution of at most the shortest window; a tenth of it is usual",
         )
+
+
+def check_attributes(view: AttributeView, stream: StreamSpec, columns: Sequence[str]) -> None:
+    """InvalidSystem unless there are columns, all different, and the stream has them and the keys."""
+    if isinstance(columns, str) or not columns or len(set(columns)) < len(columns):
+        raise InvalidSystem(
+            f"{view.where}: columns={columns!r} is not a list of different columns",
+            hint=f'columns=["{stream.fields[-1].name}"]',
+        )
+    _check_fields([*view.by, *columns], stream, view.where, "`by` and `columns` name fields of the stream")
+    check_by(view.name, view.by, stream, view.where)
 
 
 def _check_fields(names: Sequence[str], stream: StreamSpec, where: str, hint: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from headrace.data.types import Field, FieldType, OneOf, Pattern, Personal, Range, RecordSpec, StreamSpec
+from headrace.data.types import Field, FieldType, From, OneOf, Pattern, Personal, Range, RecordSpec, StreamSpec
 from headrace.kernel.errors import InvalidSystem
 
 TYPES: dict[type, FieldType] = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime"}
@@ -51,13 +52,20 @@ def _field(name: str, hint: Any, cls: type, where: str) -> Field:
         )  # fmt: skip
     rules = tuple(e for e in extras if isinstance(e, Range | OneOf | Pattern))
     personal = next((e for e in extras if isinstance(e, Personal)), None)
-    return Field(name, TYPES[hint], nullable, rules, personal)
+    read = next((e for e in extras if isinstance(e, From)), None)
+    return Field(name, TYPES[hint], nullable, rules, personal, read)
 
 
-def sample_arrays(
-    names: Iterable[str], records: Iterable[StreamSpec | RecordSpec], made: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
-    """One row for each name: that of the feature of that name in `made`, else of the type of the declared field, else
-    float64."""
+def sampled(
+    function: Callable[..., Any], records: Iterable[StreamSpec | RecordSpec], made: Mapping[str, np.ndarray], where: str
+) -> dict[str, np.ndarray]:
+    """What a function of features gives for one row: of each parameter that of the feature of that name in `made`, else of
+    the type of the declared field, else a float64."""
     types_: dict[str, FieldType] = {f.name: f.type for record in records for f in record.fields}
-    return {name: made[name] if name in made else SAMPLES[types_.get(name, "float")] for name in names}
+    names = inspect.signature(function).parameters
+    arrays = {name: made[name] if name in made else SAMPLES[types_.get(name, "float")] for name in names}
+    try:
+        return {name: np.atleast_1d(values) for name, values in function(**arrays).items()}
+    except Exception as error:
+        raise InvalidSystem(f"{where}: features `{function.__name__}` fail on a sample row: {error!r}",
+                            hint="return a dict of arrays as long as the arguments") from error  # fmt: skip

@@ -17,7 +17,7 @@ from headrace.features.types import (
     RequestField,
     SnapshotSpine,
     Spine,
-    WindowView,
+    StoredView,
 )
 from headrace.kernel.errors import InvalidSystem
 
@@ -100,7 +100,7 @@ def _sources(features: Sequence[Any], fields: Mapping[str, str], everything: Eve
                 raise InvalidSystem(f"{where}: feature `{feature}` is `{fields[feature]}`, a model takes numbers",
                                     hint="turn it into numbers in a @system.features function")  # fmt: skip
             sources.append(RequestField(feature))
-        elif isinstance(spec, WindowView | RequestFeatures):
+        elif isinstance(spec, StoredView | RequestFeatures):
             sources.append(spec)
         else:
             raise InvalidSystem(f"{where}: `{feature!r}` is not a feature of this system",

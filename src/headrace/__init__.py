@@ -15,13 +15,13 @@ _NAMES = {
     **dict.fromkeys(("count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share"), "system.terms"),
     **dict.fromkeys(("label", "no_event", "value", "value_after", "future", "every"), "system.terms"),
     **dict.fromkeys(("folder", "query"), "system.source_terms"),
-    **dict.fromkeys(("Range", "OneOf", "Pattern", "Personal"), "data.types"),
+    **dict.fromkeys(("From", "Range", "OneOf", "Pattern", "Personal"), "data.types"),
     **dict.fromkeys(("shadow", "canary", "probation"), "release.types"),
     **dict.fromkeys(("psi", "js", "drift_score"), "monitoring.types"),
 }
 
 if TYPE_CHECKING:
-    from headrace.data.types import OneOf, Pattern, Personal, Range
+    from headrace.data.types import From, OneOf, Pattern, Personal, Range
     from headrace.monitoring.types import drift_score, js, psi
     from headrace.release.types import canary, probation, shadow
     from headrace.system.declarations import System
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "OneOf", "Pattern", "Personal", "Range", "System", "canary", "count", "distinct", "drift_score", "every", "first", "folder",
+    "From", "OneOf", "Pattern", "Personal", "Range", "System", "canary", "count", "distinct", "drift_score", "every", "first", "folder",
     "future", "js", "label", "last", "max", "mean", "min", "no_event", "probation", "psi", "query", "shadow", "share", "std",
     "sum", "value", "value_after",
 ]  # fmt: skip

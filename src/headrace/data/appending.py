@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from headrace.data.contract import contract_of
+from headrace.data.json_fields import exploded
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.partitions import base_of, partition_of_key
@@ -45,6 +46,8 @@ def append_raw(
     partitions when it did first: where the batch is, it is not appended again.
     """
     spec = ctx.specs.get(StreamSpec, stream)
+    if spec.explode is not None:
+        values = [event for value in values for event in exploded(value, spec.explode)]
     topic, header = ctx.namespace.stream(stream), EventHeader(ctx.clock.now(), history, producer, sequence)
     encoded = msgspec.json.encode(header)
     if spec.partitions == 1 or not values:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.data.json_fields import check_from
 from headrace.data.types import Field, FieldType, OneOf, Pattern, Range, Violation
 from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.times import parse_time, to_micros
@@ -45,6 +46,7 @@ def compiled(regex: str) -> re.Pattern[str]:
 def check_rules(fields: Sequence[Field]) -> None:
     """InvalidSystem when a rule cannot hold for its field."""
     for field in fields:
+        check_from(field)
         kinds = [type(rule) for rule in field.rules]
         for rule in field.rules:
             if field.type not in _ALLOWED[type(rule)]:

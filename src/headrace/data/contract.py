@@ -19,13 +19,13 @@ import polars as pl
 
 from headrace.data.checking import FIRST_TIME, HIGHEST, LAST_TIME, LOWEST, check_document, check_rules, shown
 from headrace.data.frames import conform, valid_rows
+from headrace.data.json_fields import UNREADABLE, flattener, unknown_members
 from headrace.data.types import Field, OneOf, Pattern, Range, StreamSpec, Violation
 from headrace.kernel.times import EPOCH, SECOND, format_time, from_micros
 
 POLARS: dict[str, pl.DataType] = {
     "int": pl.Int64(), "float": pl.Float64(), "str": pl.String(), "bool": pl.Boolean(), "datetime": pl.Datetime("us", "UTC"),
 }  # fmt: skip
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _DAY = 86_400_000_000
 
 
@@ -82,6 +82,8 @@ class Contract:
         self.fields = fields
         self.names = tuple(field.name for field in fields)
         self.schema: dict[str, pl.DataType] = {field.name: POLARS[field.type] for field in fields}
+        self._flat = flattener(fields)
+        self._known = frozenset(self.names)
         self._time = time
         self._max_future = max_future
         self._times = tuple(field.name for field in fields if field.type == "datetime")
@@ -94,9 +96,10 @@ class Contract:
 
     def decode(self, raw: bytes, now: int) -> dict[str, Any] | Violation:
         """One event: its typed values, times in microseconds, or why it is refused at event-clock time `now`."""
+        raw = raw if self._flat is None else self._flat(raw)
         try:
             values = self._values(self._decode_event(raw))
-        except _UNREADABLE:
+        except UNREADABLE:
             values = None
         if values is None:
             checked = self._diagnose(raw, strict=False)
@@ -113,7 +116,7 @@ class Contract:
         """One request: as `decode`, but unknown fields are refused and any time is allowed."""
         try:
             values = self._values(self._decode_request(raw))
-        except _UNREADABLE:
+        except UNREADABLE:
             values = None
         return self._diagnose(raw, strict=True) if values is None else values
 
@@ -138,6 +141,17 @@ class Contract:
             refused.sort(key=lambda pair: pair[0])
             frame = frame.filter(pl.Series(~ahead))
         return frame, refused
+
+    def unknown(self, values: Sequence[bytes]) -> list[str | None]:
+        """Of each accepted event the members that no field is named after, as a JSON object; None when there are none."""
+        found: list[str | None] = []
+        for raw in values:
+            try:
+                self._decode_request(raw)
+                found.append(None)
+            except UNREADABLE:
+                found.append(unknown_members(raw, self._known))
+        return found
 
     def check_frame(self, frame: pl.DataFrame, now: int) -> pl.DataFrame:
         """The violations of a typed frame: columns `_index`, `field`, `reason`, `value`; empty when all rows are valid.
@@ -177,9 +191,11 @@ class Contract:
         return values
 
     def _decode_all(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
+        if self._flat is not None:
+            values = list(map(self._flat, values))
         try:
             return self._frame(list(map(self._decode_event, values)), range(len(values))), []
-        except (*_UNREADABLE, _OutOfRange):
+        except (*UNREADABLE, _OutOfRange):
             pass
         events: list[Any] = []
         index: list[int] = []
@@ -188,7 +204,7 @@ class Contract:
             try:
                 event = self._decode_event(raw)
                 typed = self._values(event)
-            except _UNREADABLE:
+            except UNREADABLE:
                 typed = None
             if typed is None:
                 checked = self._diagnose(raw, strict=False)
@@ -218,7 +234,7 @@ class Contract:
         """The slow path, which defines what is valid and gives the reason."""
         try:
             document = msgspec.json.decode(raw)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return self._not_json(raw, error)
         return check_document(self.fields, document, strict=strict)
 

@@ -18,6 +18,7 @@ from headrace.data.contract import contract_of
 from headrace.data.encoding import json_events
 from headrace.data.files import Format, format_of, unreadable
 from headrace.data.frames import time_micros
+from headrace.data.json_fields import exploded
 from headrace.data.types import Field, FieldType, StreamSpec
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.progress import report
@@ -93,6 +94,8 @@ def _ndjson(spec: StreamSpec, path: Path, block_bytes: int) -> Iterator[pl.DataF
     contract = contract_of(spec)
     for block in _blocks(path, "ndjson", block_bytes):
         lines = [line for line in block.splitlines() if line.strip()]
+        if spec.explode is not None:
+            lines = [event for line in lines for event in exploded(line, spec.explode)]
         frame, _ = contract.decode_batch(lines, LAST_TIME)
         keyed = frame.select(pl.col("_index").cast(pl.UInt32), _created(spec, frame), _identity(spec.field(spec.id), frame))
         rows = pl.DataFrame({"event": pl.Series(lines, dtype=pl.Binary)}).with_row_index("_index")

@@ -16,8 +16,9 @@ _decode_header = msgspec.json.Decoder(EventHeader).decode
 
 
 def event_schema(spec: StreamSpec) -> pl.Schema:
-    """The columns of accepted events: the declared fields, `_offset` and `_created` (microseconds)."""
-    return pl.Schema({**contract_of(spec).schema, "_offset": pl.Int64(), "_created": pl.Int64()})
+    """The columns of accepted events: the declared fields, `_extra` (a JSON object of the members that are no field, null
+    without), `_offset` and `_created` (microseconds)."""
+    return pl.Schema({**contract_of(spec).schema, "_extra": pl.String(), "_offset": pl.Int64(), "_created": pl.Int64()})
 
 
 def decode_records(spec: StreamSpec, records: Records, partition: int = 0) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
@@ -26,8 +27,11 @@ def decode_records(spec: StreamSpec, records: Records, partition: int = 0) -> tu
     The answer depends on the records and the contract alone: an event is judged by the clock at its arrival.
     """
     arrived, history = _arrivals(records)
-    frame, refused = contract_of(spec).decode_batch(records.values, arrived)
+    contract = contract_of(spec)
+    frame, refused = contract.decode_batch(records.values, arrived)
     index = frame["_index"].to_numpy()
+    extra = contract.unknown([records.values[place] for place in index])
+    frame = frame.with_columns(pl.Series("_extra", extra, dtype=pl.String))
     if spec.created is not None:
         created = frame[spec.created].to_physical().fill_null(pl.Series(arrived[index]))
     else:

@@ -38,6 +38,21 @@ class Personal:
     subject: str
 
 
+@dataclass(frozen=True, slots=True)
+class From:
+    """How a field stands in the JSON of an event, where it is not a member of its own name and type.
+
+    `path`: `"order.total"`, `"lines[0].price"`; several paths are joined by `-` to one text; without one it is the field's
+    name. `"lines[].price"` with `aggregate` is one value of an array: count, sum, mean, min, max, first, last; nulls are
+    skipped. `epoch`: a number is a time in `s`, `ms` or `us` since 1970. `text`: a number may stand as text, `"12.50"`.
+    """
+
+    path: str | tuple[str, ...] = ""
+    epoch: str | None = None
+    text: bool = False
+    aggregate: str | None = None
+
+
 Rule = Range | OneOf | Pattern
 
 
@@ -50,6 +65,7 @@ class Field:
     nullable: bool = False
     rules: tuple[Rule, ...] = ()
     personal: Personal | None = None
+    read: From | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +83,8 @@ class StreamSpec:
     """A declared stream. `id`, `key`, `time`, `created` name fields; durations are microseconds.
 
     `retention` and `retention_bytes` limit the log by age and size.
-    Events lie in `partitions` partitions by their key. `where` is the place of the declaration, `path/system.py:12`, for
-    messages.
+    Events lie in `partitions` partitions by their key; with `explode` each element of the array of that path is one.
+    `where` is the place of the declaration, `path/system.py:12`, for messages.
     """
 
     name: str
@@ -83,6 +99,7 @@ class StreamSpec:
     retention_bytes: int | None = None
     doc: str = ""
     where: str = ""
+    explode: str | None = None
     kind: Literal["stream"] = "stream"
     partitions: int = 1
 

@@ -86,6 +86,17 @@ class ConsumerGroupConformance:
         assert back[1] > new[1]
         paused.commit(1, 2)
 
+    def test_a_member_that_renews_its_lease_during_a_long_batch_keeps_its_partitions(self, open_log: OpenLog) -> None:
+        log, other = open_log(), open_log()
+        log.create("t", 1)
+        busy, second = log.join("g", "t", "a", lease=0.3), other.join("g", "t", "b", lease=60)
+        assert set(busy.assigned()) == {0}
+        for _ in range(5):
+            MACHINE.sleep(0.1)
+            busy.renew()
+            assert second.assigned() == {}
+        busy.commit(0, 4)
+
     def test_a_process_that_joins_again_under_its_name_goes_on_at_once_and_fences_the_old_one(self, open_log: OpenLog) -> None:
         log, other = open_log(), open_log()
         log.create("t", 2)

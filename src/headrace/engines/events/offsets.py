@@ -96,13 +96,21 @@ class GroupMember:
 
     def assigned(self) -> dict[int, int]:
         with self._offsets.transaction() as connection:
-            row = connection.execute(f"SELECT incarnation FROM members {_OF_GROUP} AND name = ?", (*self._group, self._name))
-            found = row.fetchone()
-            if found is not None and found[0] != self._incarnation:
-                raise self._fenced(f"another process has joined as `{self._name}`")
+            self._check(connection)
             self._renew(connection)
             self._held = self._rebalance(connection)
         return dict(self._held)
+
+    def renew(self) -> None:
+        with self._offsets.transaction() as connection:
+            self._check(connection)
+            self._renew(connection)
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        row = connection.execute(f"SELECT incarnation FROM members {_OF_GROUP} AND name = ?", (*self._group, self._name))
+        found = row.fetchone()
+        if found is not None and found[0] != self._incarnation:
+            raise self._fenced(f"another process has joined as `{self._name}`")
 
     def _renew(self, connection: sqlite3.Connection) -> None:
         now = MACHINE.now()

@@ -37,6 +37,10 @@ class Member(Protocol):
         under this name."""
         ...
 
+    def renew(self) -> None:
+        """Renew the lease and change nothing else; from any thread, during a long batch. Fenced as `assigned`."""
+        ...
+
     def commit(self, partition: int, offset: int) -> None:
         """Store the next offset the group will read; durable on return. Fenced unless the partition is this member's, in
         the generation that `assigned` returned last."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.engines.context import Context
-from headrace.features.event_files import backfill_files
+from headrace.features.backfill_files import backfill_files
 from headrace.kernel.errors import UsageError
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
@@ -30,12 +30,13 @@ def list_retrainings(ctx: Context) -> list[Retraining]:
 @operation("features.backfill", permission=Permission.READ, cli="features backfill")
 def backfill(
     ctx: Context | None, *, file: str, stream: list[str], spine: str, out: Path, order_by: str | None = None,
-    features: str | None = None,
+    features: str | None = None, memory: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Compute features from files of events alone: one row per event of the spine, in arrival order.
 
     FILE is the system file; `--stream NAME=PATH` gives each stream's events; `--features a,b` chooses among the views
-    and functions. Writes Parquet with key, time and the features.
+    and functions. Writes Parquet with key, time and the features. `--memory 4GB` is what it may take, by default half of
+    the machine's: a larger backfill goes through files beside OUT.
     """
     paths = {}
     for given in stream:
@@ -45,4 +46,4 @@ def backfill(
         paths[name] = Path(path)
     chosen = None if features is None else [name.strip() for name in features.split(",") if name.strip()]
     specs = load_system(file).specs()
-    return backfill_files(specs, paths, spine=spine, order_by=order_by, features=chosen, out=out)
+    return backfill_files(specs, paths, spine=spine, order_by=order_by, features=chosen, memory=memory, out=out)

@@ -55,7 +55,7 @@ def check_binary(service: str, model: str, label: Label, where: str) -> None:
 
 
 def check_features(model: str, features: FeatureSet, where: str) -> None:
-    """InvalidSystem unless there are features, all have different names, and texts among them are read by a function."""
+    """InvalidSystem unless there are features, all have different names, and of a view with texts a function reads one."""
     columns = features.given
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
@@ -63,10 +63,10 @@ def check_features(model: str, features: FeatureSet, where: str) -> None:
     if not columns:
         raise InvalidSystem(f"{where}: model `{model}` has no features", hint="list fields, views or functions in `features=`")
     read = {name for source in features.sources if isinstance(source, RequestFeatures) for name in source.inputs}
-    text = next((column for column in columns if column not in features.columns and column not in read), None)
-    if text is not None:
+    unread = next((view.texts for view in features.views if view.texts and not read.intersection(view.texts)), None)
+    if unread is not None:
         raise InvalidSystem(
-            f"{where}: the feature `{text}` of model `{model}` is a text, and a model takes numbers",
+            f"{where}: the feature `{unread[0]}` of model `{model}` is a text, and a model takes numbers",
             hint="make a number of it in a @system.features function, or use hr.distinct",
         )
 

@@ -10,8 +10,11 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from headrace.data.types import Field, FieldType, From, OneOf, Pattern, Personal, Range, RecordSpec, StreamSpec
+from headrace.data.types import Field, FieldType, From, NotNull, OneOf, Pattern, Personal, Range, RecordSpec, StreamSpec
+from headrace.features.requests import ordered
+from headrace.features.types import FeatureSet, RequestFeatures
 from headrace.kernel.errors import InvalidSystem
+from headrace.kernel.specs import Spec, Specs
 
 TYPES: dict[type, FieldType] = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime"}
 SAMPLES: dict[FieldType, Any] = {
@@ -50,22 +53,33 @@ def _field(name: str, hint: Any, cls: type, where: str) -> Field:
             f"{where}: `{cls.__name__}.{name}` is annotated `{hint!r}`; allowed: {', '.join(TYPES.values())}, also `| None`",
             hint="rules go into Annotated[float, hr.Range(min=0)]",
         )  # fmt: skip
-    rules = tuple(e for e in extras if isinstance(e, Range | OneOf | Pattern))
+    rules = tuple(e for e in extras if isinstance(e, Range | OneOf | Pattern | NotNull))
     personal = next((e for e in extras if isinstance(e, Personal)), None)
     read = next((e for e in extras if isinstance(e, From)), None)
     return Field(name, TYPES[hint], nullable, rules, personal, read)
 
 
 def sampled(
-    function: Callable[..., Any], records: Iterable[StreamSpec | RecordSpec], made: Mapping[str, np.ndarray], where: str
+    function: Callable[..., Any], declared: Iterable[Spec], made: Mapping[str, np.ndarray], where: str
 ) -> dict[str, np.ndarray]:
     """What a function of features gives for one row: of each parameter that of the feature of that name in `made`, else of
     the type of the declared field, else a float64."""
+    records = [spec for spec in declared if isinstance(spec, StreamSpec | RecordSpec)]
     types_: dict[str, FieldType] = {f.name: f.type for record in records for f in record.fields}
     names = inspect.signature(function).parameters
     arrays = {name: made[name] if name in made else SAMPLES[types_.get(name, "float")] for name in names}
     try:
-        return {name: np.atleast_1d(values) for name, values in function(**arrays).items()}
+        with np.errstate(all="ignore"):  # the row is of zeros
+            return {name: np.atleast_1d(values) for name, values in function(**arrays).items()}
     except Exception as error:
         raise InvalidSystem(f"{where}: features `{function.__name__}` fail on a sample row: {error!r}",
                             hint="return a dict of arrays as long as the arguments") from error  # fmt: skip
+
+
+def check_acyclic(function: RequestFeatures, declared: Specs) -> RequestFeatures:
+    """The function; InvalidSystem when it and others that are declared read each other."""
+    try:
+        ordered(FeatureSet((*declared.all(RequestFeatures), function)))
+    except InvalidSystem as error:
+        raise InvalidSystem(f"{function.where}: {error.message}", hint=error.hint) from None
+    return function

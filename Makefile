@@ -5,11 +5,12 @@ BIN := .venv/bin
 PAYMENTS ?=
 TRANSACTIONS ?=
 REPORT ?=
+LARGE ?=
 .DEFAULT_GOAL := help
 .PHONY: help demo run test check bench bench-large docs
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 demo: .venv/demo ## the fraud story, end to end: PAYMENTS=N or TRANSACTIONS=FILE, REPORT=FILE
 	@$(BIN)/headrace demo $(if $(PAYMENTS),--payments $(PAYMENTS)) $(if $(TRANSACTIONS),--transactions '$(TRANSACTIONS)') $(if $(REPORT),--report '$(REPORT)')

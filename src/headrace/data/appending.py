@@ -50,9 +50,11 @@ def append_raw(
         values = [event for value in values for event in exploded(value, spec.explode)]
     topic, header = ctx.namespace.stream(stream), EventHeader(ctx.clock.now(), history, producer, sequence)
     encoded = msgspec.json.encode(header)
-    if spec.partitions == 1 or not values:
+    if spec.partitions == 1:
         return ctx.events.append(topic, 0, values, headers=[encoded] * len(values))
     ctx.events.create(topic, spec.partitions)
+    if not values:
+        return ctx.events.end(topic, 0)
     partitions = _partitions_of(spec, values, header.at)
     positions = {}
     for partition in sorted(set(partitions)):
@@ -77,8 +79,6 @@ def _partitions_of(spec: StreamSpec, values: Sequence[bytes], at: int) -> list[i
 def stream_ends(ctx: Context, stream: str) -> list[int]:
     """The end of each partition of the stream's log."""
     spec = ctx.specs.get(StreamSpec, stream)
-    if spec.partitions > 1:
-        ctx.events.create(ctx.namespace.stream(stream), spec.partitions)
     return [ctx.events.end(ctx.namespace.stream(stream), partition) for partition in range(spec.partitions)]
 
 

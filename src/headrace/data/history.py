@@ -46,7 +46,7 @@ def log_history(ctx: Context, stream: str, upto: int | None = None) -> pl.DataFr
     spec = ctx.specs.get(StreamSpec, stream)
     topic = ctx.namespace.stream(stream)
     firsts, ends = [], []
-    for partition in range(spec.partitions if ctx.events.topics().get(topic) else 0):
+    for partition in range(spec.partitions):
         base = base_of(partition)
         firsts.append(base + ctx.events.first(topic, partition))
         end = base + ctx.events.end(topic, partition)

@@ -74,8 +74,16 @@ def advance(ctx: Context, stream: str, partition: int, before: StreamPosition, a
 
 def check_logs(ctx: Context) -> None:
     """CheckFailed when the log of a stream ends before what was applied of it: events are lost, and new ones would take
-    their offsets and pass for applied."""
+    their offsets and pass for applied. Also when it has another number of partitions than declared: keys would change
+    theirs."""
+    topics = ctx.events.topics()
     for spec in ctx.specs.all(StreamSpec):
+        found = topics.get(ctx.namespace.stream(spec.name), spec.partitions)
+        if found != spec.partitions:
+            raise CheckFailed(
+                f"{spec.where}: stream `{spec.name}` declares {spec.partitions} partitions, its log has {found}",
+                hint=f"declare partitions={found}, or read the events into a stream of another name",
+            )
         for partition, at in enumerate(positions(ctx, spec)):
             if at.next_offset and ctx.events.end(ctx.namespace.stream(spec.name), partition) < at.next_offset:
                 raise _lost(ctx, spec.name, partition, at.next_offset)

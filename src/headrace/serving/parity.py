@@ -117,8 +117,7 @@ def _append_times(ctx: Context, stream: str, partition: int) -> np.ndarray:
     """Machine-clock microseconds at which each record of the partition was appended, int64, not descending; 0 for those that
     retention has dropped."""
     topic = ctx.namespace.stream(stream)
-    known = topic in ctx.events.topics()
-    offset, end = (ctx.events.first(topic, partition), ctx.events.end(topic, partition)) if known else (0, 0)
+    offset, end = ctx.events.first(topic, partition), ctx.events.end(topic, partition)
     parts: list[np.ndarray] = [np.zeros(offset, np.int64)]
     while offset < end:
         records = ctx.events.read(topic, partition, offset)

@@ -31,7 +31,7 @@ class MemoryLog:
         return {topic: len(partitions) for topic, partitions in sorted(self._topics.items())}
 
     def _partition(self, topic: str, partition: int) -> Records:
-        partitions = self._topics.get(topic, [Records(0)])
+        partitions = self._topics.get(topic, [Records(0)] * (partition + 1))
         if not 0 <= partition < len(partitions):
             raise InvalidInput(f"topic `{topic}` has no partition {partition}", hint=f"use 0 to {len(partitions) - 1}")
         return partitions[partition]

@@ -15,16 +15,18 @@ _NAMES = {
     **dict.fromkeys(("count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share"), "system.terms"),
     **dict.fromkeys(("label", "no_event", "value", "value_after", "future", "every"), "system.terms"),
     **dict.fromkeys(("folder", "query"), "system.source_terms"),
-    **dict.fromkeys(("From", "Range", "OneOf", "Pattern", "Personal"), "data.types"),
+    **dict.fromkeys(("check", "fresh", "unique", "volume"), "system.expectation_terms"),
+    **dict.fromkeys(("From", "NotNull", "Range", "OneOf", "Pattern", "Personal"), "data.types"),
     **dict.fromkeys(("shadow", "canary", "probation"), "release.types"),
     **dict.fromkeys(("psi", "js", "drift_score"), "monitoring.types"),
 }
 
 if TYPE_CHECKING:
-    from headrace.data.types import From, OneOf, Pattern, Personal, Range
+    from headrace.data.types import From, NotNull, OneOf, Pattern, Personal, Range
     from headrace.monitoring.types import drift_score, js, psi
     from headrace.release.types import canary, probation, shadow
     from headrace.system.declarations import System
+    from headrace.system.expectation_terms import check, fresh, unique, volume
     from headrace.system.source_terms import folder, query
     from headrace.system.terms import (
         count,
@@ -46,9 +48,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "From", "OneOf", "Pattern", "Personal", "Range", "System", "canary", "count", "distinct", "drift_score", "every", "first", "folder",
-    "future", "js", "label", "last", "max", "mean", "min", "no_event", "probation", "psi", "query", "shadow", "share", "std",
-    "sum", "value", "value_after",
+    "From", "NotNull", "OneOf", "Pattern", "Personal", "Range", "System", "canary", "check", "count", "distinct", "drift_score",
+    "every", "first", "folder", "fresh", "future", "js", "label", "last", "max", "mean", "min", "no_event", "probation", "psi",
+    "query", "shadow", "share", "std", "sum", "unique", "value", "value_after", "volume",
 ]  # fmt: skip
 
 

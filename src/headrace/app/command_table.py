@@ -33,6 +33,7 @@ WORDS: dict[str, Word] = {
     "ingest": Word("headrace.data.operations", "Append a file or folder of events to a stream."),
     "streams": Word("headrace.data.operations", "Streams: position, lag, counts."),
     "sources": Word("headrace.data.operations", "Batch sources of streams: list, read."),
+    "contracts": Word("headrace.data.operations", "How the contracts of streams held: show."),
     "quarantine": Word("headrace.data.operations", "Refused events: list, replay."),
     "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),
     "features": Word(

@@ -6,6 +6,7 @@ from headrace.app.applying import RENEW_SECONDS, Applying
 from headrace.app.workers import Worker
 from headrace.data.retention import retain_streams
 from headrace.data.sources import Sources
+from headrace.data.stream_checks import judge_streams
 from headrace.engines.context import Context
 from headrace.kernel.identity import SYSTEM
 from headrace.kernel.log import LOG
@@ -18,6 +19,7 @@ IDLE_SECONDS = 0.01
 SEQUENCER_SECONDS = 0.2
 RETENTION_SECONDS = 60.0
 SOURCES_SECONDS = 1.0
+CONTRACTS_SECONDS = 30.0
 STOP_SECONDS = 30.0
 
 
@@ -35,6 +37,7 @@ class Work:
             Worker("lease", self._applying.renew, idle=RENEW_SECONDS),
             Worker("loop", loop.step, idle=LOOP_SECONDS, due=loop.due if ctx.clock.virtual else None),
             Worker("retention", lambda: retain_streams(acting), idle=RETENTION_SECONDS),
+            Worker("contracts", lambda: judge_streams(acting), idle=CONTRACTS_SECONDS),
             Worker("sources", Sources(acting).step, idle=SOURCES_SECONDS),
             Worker("sequencer", Sequencer(acting).step, idle=SEQUENCER_SECONDS),
         ]

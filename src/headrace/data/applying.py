@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from headrace.data import quarantine
+from headrace.data import contract_results, quarantine
+from headrace.data.contract import contract_of
 from headrace.data.fencing import Fence
 from headrace.data.identities import Identified, IdentityIndex
 from headrace.data.positions import StreamPosition, advance, position
 from headrace.data.rebuilding import rebuild_lost
 from headrace.data.records import decode_records
 from headrace.data.types import StreamSpec, Violation
+from headrace.data.uniqueness import UniqueIndex
 from headrace.engines.context import Context
 from headrace.engines.events.port import Records
 from headrace.kernel.partitions import base_of
@@ -53,8 +56,10 @@ class StreamApplier:
         self._index = IdentityIndex(ctx, spec, partition)
         self._position = position(ctx, spec.name, partition)
         first = self._base + self._position.next_offset
-        self._decided = {o for o in quarantine.refused_offsets(ctx, spec.name) if o >= first}
+        self._decided = {o: rule for o, rule in quarantine.refused_offsets(ctx, spec.name).items() if o >= first}
         rebuild_lost(ctx, spec)
+        self._unique = UniqueIndex(ctx, spec, partition)
+        self._unique.rebuild_lost(first, self._fence)
 
     def step(self, max_records: int = 65_536) -> int:
         """Apply the next records of the log; returns their number, 0 at the end. Fenced when another process applies the
@@ -70,11 +75,18 @@ class StreamApplier:
             frame = frame.filter(~pl.col("_offset").is_in(list(self._decided))) if self._decided else frame
             identified = self._index.identify(frame)
             conflicts = frame.filter(pl.Series(identified.conflicting))
-            self._refuse(records, [*refused, *zip(conflicts["_offset"].to_list(), self._conflicts(conflicts), strict=True)])
-            if self._index.store(identified, end, self._fence):
+            refused += zip(conflicts["_offset"].to_list(), self._conflicts(conflicts), strict=True)
+            repeated, warned = self._unique.examine(frame.filter(pl.Series(identified.accepted)))
+            refused += repeated
+            self._refuse(records, refused)
+            if not repeated and self._index.store(identified, end, self._fence):
                 break
             # Another partition has accepted one of these ids since it was looked up.
+        self._unique.learn(end, self._fence)
         accepted = frame.filter(pl.Series(identified.accepted))
+        warned |= contract_of(self._spec).warnings(accepted)
+        refusals = Counter(rule for offset, rule in self._decided.items() if self._base <= offset < end)
+        contract_results.record(self._ctx, self._spec.name, end - len(records), len(records), refusals, warned)
         for sink in self._sinks:
             sink(AppliedBatch(self._spec.name, accepted, end, self._partition, self._fence))
         self._advance(accepted, identified, records)
@@ -85,11 +97,11 @@ class StreamApplier:
         if fresh:
             self._fence.check()
             quarantine.add(self._ctx, self._spec, records, fresh, self._partition)
-            self._decided.update(offset for offset, _ in fresh)
+            self._decided.update((offset, violation.broken) for offset, violation in fresh)
 
     def _conflicts(self, frame: pl.DataFrame) -> list[Violation]:
         ids = frame[self._spec.id].to_physical().to_list()
-        return [Violation(self._spec.id, quarantine.OTHER_CONTENT, str(value)) for value in ids]
+        return [Violation(self._spec.id, quarantine.OTHER_CONTENT, str(value), "identity") for value in ids]
 
     def _advance(self, accepted: pl.DataFrame, identified: Identified, records: Records) -> None:
         before, end = self._position, self._base + records.next
@@ -104,4 +116,4 @@ class StreamApplier:
         )
         advance(self._ctx, self._spec.name, self._partition, before, after)
         self._position = after
-        self._decided = {offset for offset in self._decided if offset >= end}
+        self._decided = {offset: rule for offset, rule in self._decided.items() if offset >= end}

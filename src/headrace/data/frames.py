@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, compiled
-from headrace.data.types import Field, OneOf, Range, Rule, Violation
+from headrace.data.types import Field, NotNull, OneOf, Range, Rule, Violation
 from headrace.kernel.times import MINUTE
 
 _PLAIN_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):?[0-5]\d)?$"
@@ -100,16 +100,19 @@ def _valid(field: Field, frame: pl.DataFrame) -> pl.Expr:
     else:
         good = column.is_not_null()
     for rule in field.rules:
-        good = good & _holds(rule, frame[field.name])
+        good = good & rule_holds(rule, frame[field.name])
     return good.fill_null(False) | absent
 
 
-def _holds(rule: Rule, series: pl.Series) -> pl.Expr:
+def rule_holds(rule: Rule, series: pl.Series) -> pl.Expr:
+    """Whether the rule holds for each value of the column; null where it is null."""
     column = pl.col(series.name)
     if isinstance(rule, Range):
         low = column >= rule.min if rule.min is not None else pl.lit(True)
         return low & (column <= rule.max) if rule.max is not None else low
     if isinstance(rule, OneOf):
         return column.is_in(list(rule.values))
+    if isinstance(rule, NotNull):
+        return column.is_not_null()
     texts = series.drop_nulls().unique().to_list()
     return column.is_in([text for text in texts if compiled(rule.regex).match(text)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headrace.data import datasets, quarantine
+from headrace.data import contract_results, datasets, quarantine
+from headrace.data.contract_results import ContractReport
 from headrace.data.ingest import IngestResult, ingest
 from headrace.data.sources import SourceReading, SourceStatus, read_source, source_status
 from headrace.data.status import stream_status
@@ -38,6 +39,12 @@ def list_sources(ctx: Context) -> list[SourceStatus]:
 def read_source_now(ctx: Context, *, source: str) -> SourceReading:
     """Append what is new in a batch source now, whenever it is due next."""
     return read_source(ctx, source)
+
+
+@operation("contracts.show", permission=Permission.READ, http="GET /streams/{stream}/contract", cli="contracts show")
+def show_contract(ctx: Context, *, stream: str) -> ContractReport:
+    """Show how the contract of a stream held: events refused and warned of by rule, freshness, volume, the newest batches."""
+    return contract_results.report(ctx, stream)
 
 
 @operation("quarantine.list", permission=Permission.READ, http="GET /streams/{stream}/quarantine", cli="quarantine list")

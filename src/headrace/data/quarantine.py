@@ -36,6 +36,7 @@ class QuarantineRecord(msgspec.Struct, omit_defaults=True):
     value: str = ""
     raw: str = ""
     base64: bool = False
+    rule: str = ""
     replayed: bool = False
 
 
@@ -50,9 +51,10 @@ def records(ctx: Context, stream: str) -> Iterator[QuarantineRecord]:
         offset = part.next
 
 
-def refused_offsets(ctx: Context, stream: str) -> set[int]:
-    """The offsets of all events that were ever refused; a replayed event is accepted at its new offset."""
-    return {record.offset for record in records(ctx, stream) if not record.replayed}
+def refused_offsets(ctx: Context, stream: str) -> dict[int, str]:
+    """The positions of all events that were ever refused, each with the rule; a replayed event is accepted at its new
+    position."""
+    return {record.offset: record.rule for record in records(ctx, stream) if not record.replayed}
 
 
 def add(ctx: Context, spec: StreamSpec, raw: Records, refused: Sequence[tuple[int, Violation]], partition: int = 0) -> None:
@@ -62,7 +64,15 @@ def add(ctx: Context, spec: StreamSpec, raw: Records, refused: Sequence[tuple[in
         content = raw.values[offset - base_of(partition) - raw.first]
         text, is_base64 = _text(content)
         entry = QuarantineRecord(
-            1, offset, _event_id(spec, content, offset), violation.field, violation.reason, violation.value, text, is_base64
+            1,
+            offset,
+            _event_id(spec, content, offset),
+            violation.field,
+            violation.reason,
+            violation.value,
+            text,
+            is_base64,
+            violation.broken,
         )
         values.append(msgspec.json.encode(entry))
     if values:

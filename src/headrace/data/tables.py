@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, String, Table
 
 from headrace.engines.catalog.port import METADATA
 
@@ -72,3 +72,34 @@ SOURCE_FILES = Table(
     Column("modified", BigInteger, nullable=False),
 )
 """The files of a folder that are in the log, with the size and time (nanoseconds) they had: others are looked into."""
+
+CONTRACT_RESULTS = Table(
+    "contract_results",
+    METADATA,
+    Column("system", String, primary_key=True),
+    Column("stream", String, primary_key=True),
+    Column("first", BigInteger, primary_key=True),
+    Column("rule", String, primary_key=True),
+    Column("severity", String, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""One row per applied batch and rule that did not hold in it: `first` is the position at which the batch begins, `events` its
+length, `failed` how many of them the rule refused or warned of, `at` event-clock microseconds. Only the newest batches have
+their own rows; `first` -1 is the sum of those before, per rule."""
+
+STREAM_CHECKS = Table(
+    "stream_checks",
+    METADATA,
+    Column("system", String, primary_key=True),
+    Column("stream", String, primary_key=True),
+    Column("rule", String, primary_key=True),
+    Column("good", Boolean),
+    Column("found", String, nullable=False),
+    Column("allowed", String, nullable=False),
+    Column("judged_at", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+)
+"""The last judgement of each rule of a stream as a whole (fresh, volume): `good` is null while too little is known; since when
+it has been so, and when it was judged last, event-clock microseconds."""

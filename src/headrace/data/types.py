@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 FieldType = Literal["int", "float", "str", "bool", "datetime"]
+Severity = Literal["quarantine", "warn"]
+"""What a rule that does not hold does: the event is refused, or it passes and is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,7 @@ class Range:
 
     min: float | None = None
     max: float | None = None
+    severity: Severity = "quarantine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class OneOf:
     """A contract rule: the value is one of `values`."""
 
     values: tuple[str | int, ...]
+    severity: Severity = "quarantine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,14 @@ class Pattern:
     """A contract rule: the whole text matches the regular expression `regex`."""
 
     regex: str
+    severity: Severity = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class NotNull:
+    """A contract rule of a field that may be null: its nulls are counted. (A field that must not be null is declared so.)"""
+
+    severity: Literal["warn"] = "warn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,7 @@ class From:
     aggregate: str | None = None
 
 
-Rule = Range | OneOf | Pattern
+Rule = Range | OneOf | Pattern | NotNull
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,54 @@ class Field:
     rules: tuple[Rule, ...] = ()
     personal: Personal | None = None
     read: From | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A contract rule over whole events: `function` takes arrays of the fields that its parameters name and says of each row
+    whether it is good."""
+
+    name: str
+    function: Callable[..., object]
+    severity: Severity = "quarantine"
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """A contract rule over events: no two with the same values of `columns` have times less than `within` apart. Rows in
+    which one of them is null pass."""
+
+    columns: tuple[str, ...]
+    within: int
+    severity: Severity = "quarantine"
+
+    @property
+    def name(self) -> str:
+        return f"unique:{','.join(self.columns)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A rule of a stream: the newest event is not older than `within`. It warns."""
+
+    within: int
+    name: str = "fresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A rule of a stream: the number of events in the last whole period of `per` is between `low` and `high` times the
+    median of the `over` periods before it. It warns."""
+
+    per: int
+    low: float
+    high: float
+    over: int
+    name: str = "volume"
+
+
+Expectation = Check | Unique | Fresh | Volume
+_KINDS = ("json", "type", "null", "range", "set", "pattern", "future", "identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +160,7 @@ class StreamSpec:
     doc: str = ""
     where: str = ""
     explode: str | None = None
+    expect: tuple[Expectation, ...] = ()
     kind: Literal["stream"] = "stream"
     partitions: int = 1
 
@@ -155,11 +216,18 @@ class SourceSpec:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Why an event is refused: `field` is None when the bytes are not an event at all."""
+    """Why an event is refused: `field` is None when the bytes are not an event at all. `rule` is the kind of the rule: json,
+    type, null, range, set, pattern, future, identity, or the name of an expectation."""
 
     field: str | None
     reason: str
     value: str
+    rule: str = "type"
+
+    @property
+    def broken(self) -> str:
+        """The rule as it is named in results: `field.kind`, or the name of an expectation."""
+        return f"{self.field}.{self.rule}" if self.rule in _KINDS and self.field is not None else self.rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from headrace.data.retention import parse_retention
-from headrace.data.types import Folder, JoinSpec, Query, RecordSpec, SourceSpec, StreamSpec
+from headrace.data.types import Expectation, Folder, JoinSpec, Query, SourceSpec, StreamSpec
 from headrace.features.column_types import column_types
 from headrace.features.types import (
     Aggregate,
@@ -32,7 +32,7 @@ from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
 from headrace.system import consistency
 from headrace.system.feature_views import check_attributes, check_windows, keys_of, micros, rate, spans, text_fields, view_name
-from headrace.system.inference import SAMPLES, fields_of, sampled
+from headrace.system.inference import SAMPLES, check_acyclic, fields_of, sampled
 from headrace.system.resolution import Everything, default_spine, resolve_features
 from headrace.system.source_terms import check_roles, checked_source
 from headrace.system.stream_terms import check_join, check_stream
@@ -78,9 +78,12 @@ class System:
         lateness: str = "1d",
         retention: str | None = None,
         partitions: int = 1,
+        explode: str | None = None,
+        expect: Sequence[Expectation] = (),
     ) -> Callable[[Class], Class]:
         """Declare a stream by a typed class. `id`, `key`, `time` and `created` name its fields. Its events lie in
-        `partitions` partitions by their key, which several processes can apply at once."""
+        `partitions` partitions by their key, which several processes can apply at once. With `explode` each element of the
+        array at that dotted path is an event; `expect` are rules over several fields or events."""
 
         def declare(cls: Class) -> Class:
             place = _where()
@@ -89,7 +92,7 @@ class System:
             spec = StreamSpec(
                 self._new_name("stream", name or snake_case(cls.__name__), place), fields, id, key, time, created,
                 duration(max_future), duration(lateness), *parse_retention(retention),
-                inspect.cleandoc(cls.__doc__ or ""), place, partitions=partitions,
+                inspect.cleandoc(cls.__doc__ or ""), place, partitions=partitions, explode=explode, expect=tuple(expect),
             )  # fmt: skip
             self._add(check_stream(spec), cls)
             STREAM_NAMES[cls] = spec.name
@@ -163,11 +166,10 @@ class System:
     def features(self, function: Function) -> Function:
         """Declare a plain function over arrays; its parameters name request fields or earlier features."""
         place = _where()
-        streams = [s for s in self._specs.values() if isinstance(s, StreamSpec | RecordSpec)]
-        made = sampled(function, streams, self._samples, place)
+        made = sampled(function, self._specs.values(), self._samples, place)
         inputs, columns = tuple(inspect.signature(function).parameters), tuple(made)
         spec = RequestFeatures(self._new_name("features", function.__name__, place), function, inputs, columns, place)
-        self._add(spec, function)
+        self._add(check_acyclic(spec, self.specs()), function)
         self._samples |= made
         return function
 

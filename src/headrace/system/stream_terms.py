@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from headrace.data.types import StreamSpec
 from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.partitions import MAX_PARTITIONS
+from headrace.system.expectation_terms import check_expectations
 
 
 def check_stream(spec: StreamSpec) -> StreamSpec:
@@ -21,6 +22,7 @@ def check_stream(spec: StreamSpec) -> StreamSpec:
             f"{spec.where}: stream `{spec.name}` has partitions={spec.partitions}; allowed: 1 to {MAX_PARTITIONS}",
             hint="declare as many as processes are to apply it",
         )
+    check_expectations(spec)
     return spec
 
 

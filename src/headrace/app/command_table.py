@@ -37,7 +37,9 @@ WORDS: dict[str, Word] = {
     "quarantine": Word("headrace.data.operations", "Refused events: list, replay."),
     "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),
     "features": Word(
-        "headrace.system.operations", "Features from files: backfill, join.", also=("headrace.features.operations",)
+        "headrace.system.operations",
+        "Features: list, show, read, export; from files: backfill, join.",
+        also=("headrace.features.operations",),
     ),
     "train": Word("headrace.training.operations", "Train a declared model as a tracked run."),
     "pipelines": Word("headrace.pipelines.operations", "Durable pipelines and the state of their steps."),

@@ -6,14 +6,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headrace.data.types import StreamSpec
 from headrace.features.state import texts_of, unpack_states
 from headrace.features.state_reader import StateReader, ViewValues
 from headrace.features.types import Ask, AttributeView
 from headrace.features.words import value_word
+from headrace.kernel.namespace import Namespace
 
 
 class AttributeReader(StateReader[AttributeView]):
     """One view of attributes."""
+
+    def __init__(self, view: AttributeView, stream: StreamSpec, namespace: Namespace) -> None:
+        super().__init__(view, stream, namespace)
+        numbered = [(place, name) for place, name in enumerate(view.source_columns) if name not in view.text_columns]
+        floats = [(place, name) for place, name in numbered if self.layout.field(name).type == "float"]
+        self._floats = self._place(floats)
+        self._numbers = self._place([pair for pair in numbered if pair not in floats])
+        self._flags = {place: self._words[f"valid {name}"] for place, name in numbered if self._nullable(name)}
+
+    def _place(self, columns: Sequence[tuple[int, str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Where columns stand among the view's, and where their values among the words of an event."""
+        words = [self._words[f"value {name}"] for _, name in columns]
+        return np.array([place for place, _ in columns], np.int64), np.array(words, np.int64)
 
     def needs(self, *, is_event: bool) -> list[str]:
         """The fields of a request that are read."""
@@ -59,18 +74,24 @@ class AttributeReader(StateReader[AttributeView]):
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The columns of the events at `newest` where these are `fresh`, and the texts among them."""
         values = np.full((len(newest), len(self.view.columns)), np.nan)
-        texts: dict[str, np.ndarray] = {}
-        known = texts_of(blobs[1]) if self.view.text_sources else {}
-        rows = np.flatnonzero(fresh)
-        for number, (name, column) in enumerate(zip(self.view.source_columns, self.view.columns, strict=True)):
-            words = events[self._words[f"value {name}"], newest[rows]]
-            there = np.ones(len(rows), bool)
-            if f"valid {name}" in self._words:
-                there = events[self._words[f"valid {name}"], newest[rows]].astype(bool)
-            if name in self.view.text_columns:
-                texts[column] = np.full(len(newest), None)
-                texts[column][rows[there]] = [known[word] for word in words[there].tolist()]
-            else:
-                found = words.view(np.float64) if self.layout.field(name).type == "float" else words
-                values[rows[there], number] = found[there]
+        texts = {column: np.full(len(newest), None) for column in self.view.texts}
+        if not events.shape[1]:
+            return values, texts
+        taken = events[:, newest]
+        places, words = self._floats
+        values[:, places] = taken[words].view(np.float64).T
+        if len(self._numbers[0]):
+            places, words = self._numbers
+            values[:, places] = taken[words].T
+        for place, word in self._flags.items():
+            values[taken[word] == 0, place] = np.nan
+        values[~fresh] = np.nan
+        known = texts_of(blobs[1]) if texts else {}
+        for column, name in zip(texts, self.view.text_sources, strict=True):
+            there = np.flatnonzero(fresh & (taken[self._words[f"valid {name}"]] != 0 if self._nullable(name) else True))
+            found = taken[self._words[f"value {name}"], there].tolist()
+            texts[column][there] = [known[word] for word in found]
         return values, texts
+
+    def _nullable(self, name: str) -> bool:
+        return f"valid {name}" in self._words

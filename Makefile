@@ -5,11 +5,12 @@ BIN := .venv/bin
 PAYMENTS ?=
 TRANSACTIONS ?=
 REPORT ?=
+LARGE ?=
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench docs
+.PHONY: help demo run test check bench bench-large docs
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 demo: .venv/demo ## the fraud story, end to end: PAYMENTS=N or TRANSACTIONS=FILE, REPORT=FILE
 	@$(BIN)/headrace demo $(if $(PAYMENTS),--payments $(PAYMENTS)) $(if $(TRANSACTIONS),--transactions '$(TRANSACTIONS)') $(if $(REPORT),--report '$(REPORT)')
@@ -29,6 +30,9 @@ check: .venv/dev ## lint, format, types, import contracts, shape
 
 bench: .venv/dev ## the benchmarks, each side by side with its peer
 	@for benchmark in start windows request serving ingest; do echo; $(BIN)/python benchmarks/$$benchmark.py || exit 1; done
+
+bench-large: .venv/dev ## the backfill of 1e8 events within 6 GB: LARGE="--events N --memory SIZE --folder DIR"
+	@$(BIN)/python benchmarks/large.py $(LARGE)
 
 docs: .venv/dev ## write the generated pages again: architecture, permissions, commands
 	@$(BIN)/python scripts/pages.py

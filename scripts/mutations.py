@@ -45,8 +45,8 @@ MUTATIONS = (
     Mutation(
         "window edge: t - w is included",
         "features/kernel.py",
-        "starts = [timeline.after(asked.key, upper - width) for _, width in view.over]",
-        "starts = [timeline.after(asked.key, upper - width - 1) for _, width in view.over]",
+        "starts = [timeline.after(asked.key, view.begin(upper - width)) for _, width in view.over]",
+        "starts = [timeline.after(asked.key, view.begin(upper - width - 1)) for _, width in view.over]",
         ("tests/features/test_backfill_windows.py::test_backfill_over_events_equals_the_oracle",),
     ),
     Mutation(
@@ -58,9 +58,9 @@ MUTATIONS = (
     ),
     Mutation(
         "join tie: the oldest of equal times wins",
-        "features/point_in_time.py",
-        "index = _order(times.codes, known)",
-        "index = _order(times.codes, None if known is None else -known)",
+        "features/newest.py",
+        "index = _order(times.codes, created)",
+        "index = _order(times.codes, None if created is None else -created)",
         ("tests/features/test_point_in_time.py::test_ties_go_to_the_newest_created_then_the_last_row",),
     ),
     Mutation(

@@ -12,25 +12,28 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "System": "system.declarations",
-    **dict.fromkeys(
-        ("count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share", "label", "no_event", "every"),
-        "system.terms",
-    ),
-    **dict.fromkeys(("Range", "OneOf", "Pattern", "Personal"), "data.types"),
+    **dict.fromkeys(("count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share"), "system.terms"),
+    **dict.fromkeys(("label", "no_event", "value", "value_after", "future", "every"), "system.terms"),
+    **dict.fromkeys(("folder", "query"), "system.source_terms"),
+    **dict.fromkeys(("check", "fresh", "unique", "volume"), "system.expectation_terms"),
+    **dict.fromkeys(("From", "NotNull", "Range", "OneOf", "Pattern", "Personal"), "data.types"),
     **dict.fromkeys(("shadow", "canary", "probation"), "release.types"),
     **dict.fromkeys(("psi", "js", "drift_score"), "monitoring.types"),
 }
 
 if TYPE_CHECKING:
-    from headrace.data.types import OneOf, Pattern, Personal, Range
+    from headrace.data.types import From, NotNull, OneOf, Pattern, Personal, Range
     from headrace.monitoring.types import drift_score, js, psi
     from headrace.release.types import canary, probation, shadow
     from headrace.system.declarations import System
+    from headrace.system.expectation_terms import check, fresh, unique, volume
+    from headrace.system.source_terms import folder, query
     from headrace.system.terms import (
         count,
         distinct,
         every,
         first,
+        future,
         label,
         last,
         max,
@@ -40,11 +43,14 @@ if TYPE_CHECKING:
         share,
         std,
         sum,
+        value,
+        value_after,
     )
 
 __all__ = [
-    "OneOf", "Pattern", "Personal", "Range", "System", "canary", "count", "distinct", "drift_score", "every", "first", "js",
-    "label", "last", "max", "mean", "min", "no_event", "probation", "psi", "shadow", "share", "std", "sum",
+    "From", "NotNull", "OneOf", "Pattern", "Personal", "Range", "System", "canary", "check", "count", "distinct", "drift_score",
+    "every", "first", "folder", "fresh", "future", "js", "label", "last", "max", "mean", "min", "no_event", "probation", "psi",
+    "query", "shadow", "share", "std", "sum", "unique", "value", "value_after", "volume",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from headrace.app.cli import run_command
 from headrace.data.types import StreamSpec
+from headrace.engines.events.segments import SegmentLog
 from headrace.features.types import WindowView
 from headrace.system.load import load_system
 from headrace.training.types import ModelSpec
@@ -154,6 +155,21 @@ def test_check_of_files_that_are_no_system(text: str, line: int, tmp_path: Path,
     code, answer = run(capsys, "check", file)
     assert code == 3
     assert [problem["line"] for problem in answer["error"]["problems"]] == [line]  # type: ignore[index]
+
+
+def test_doctor_tells_of_unfinished_appends_that_were_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "data" / "events"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "format").write_text("1\n")
+    SegmentLog(folder).append("t", 0, [b"torn"], sync=False)
+    (segment,) = folder.glob("t/@0/*.segment")
+    segment.write_bytes(segment.read_bytes()[:-1])
+    assert SegmentLog(folder / ".").end("t", 0) == 0
+    _, answer = run(capsys, "doctor", "--data", tmp_path / "data")
+    (finding,) = [f for f in answer["findings"] if f["check"] == "event log"]  # type: ignore[attr-defined]
+    assert finding["ok"]
+    assert "1 unfinished appends" in finding["found"]
+    assert str(folder / "t" / "@0" / f"{0:020d}.torn") in finding["found"]
 
 
 def test_doctor_names_cause_and_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

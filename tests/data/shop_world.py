@@ -92,7 +92,7 @@ def dying(ctx: Context, faults: Faults) -> Context:
     return replace(
         ctx,
         events=Faulty(ctx.events, faults, ("append",)),  # type: ignore[arg-type]
-        online=Faulty(ctx.online, faults, ("write",)),  # type: ignore[arg-type]
+        online=Faulty(ctx.online, faults, ("write", "write_if")),  # type: ignore[arg-type]
         lake=Faulty(ctx.lake, faults, ("append",)),  # type: ignore[arg-type]
         catalog=Faulty(ctx.catalog, faults, ("transaction",)),  # type: ignore[arg-type]
     )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from headrace.data.checking import check_document
 from headrace.data.contract import Contract
+from headrace.data.frames import time_micros
 from headrace.data.types import Field, OneOf, Pattern, Range, Violation
 from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.times import DAY, parse_time, to_micros
@@ -145,6 +146,16 @@ def test_expressions_over_a_frame_agree_with_the_definition(frame: pl.DataFrame)
     typed = CONTRACT.conform(good)
     assert typed.schema == pl.Schema(CONTRACT.schema)
     assert CONTRACT.check_frame(typed, NOW).is_empty()
+
+
+@settings(max_examples=60, deadline=None)
+@given(moment=st.datetimes(), offset=st.sampled_from(["", "Z", "+00:00", "+0000", "-02:30", "+14:00", "-2359", "+24:00", "x"]),
+       separator=st.sampled_from("T "))  # fmt: skip
+def test_a_column_of_texts_is_read_as_single_texts_are(moment: datetime, offset: str, separator: str) -> None:
+    text = moment.isoformat(separator) + offset
+    checked = check_document((Field("at", "datetime"),), {"at": text})
+    frame = pl.DataFrame({"at": [text]})
+    assert frame.select(time_micros(frame, "at")).item() == (None if isinstance(checked, Violation) else checked["at"])
 
 
 def _frame_of(**changed: Any) -> pl.DataFrame:

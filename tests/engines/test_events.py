@@ -16,6 +16,7 @@ import pytest
 
 from headrace.engines.conformance.events import EventLogConformance, OpenLog
 from headrace.engines.events.memory import MemoryLog
+from headrace.engines.events.repairs import repairs
 from headrace.engines.events.segments import SegmentLog
 from headrace.kernel.errors import CheckFailed, EngineUnreachable, IncompatibleFormat, InvalidInput
 
@@ -110,13 +111,17 @@ def test_a_killed_process_loses_and_doubles_nothing_acknowledged(tmp_path: Path)
 def test_a_torn_tail_is_cut_and_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str], cut: int) -> None:
     log = SegmentLog(tmp_path)
     log.append("t", 0, [b"whole"])
-    log.append("t", 0, [b"torn" * 10])
-    log.close()
+    log.append("t", 0, [b"torn" * 10], sync=False)
+    log.close(sync=False)
     path = _segments(tmp_path)[-1]
+    whole = path.read_bytes()
     os.truncate(path, path.stat().st_size - cut)
     log = SegmentLog(tmp_path)
     assert log.read("t", 0, 0).values == [b"whole"]
     assert "event_log.torn_tail" in capfd.readouterr().err
+    (aside,) = repairs(tmp_path)
+    assert (aside.topic, aside.partition, aside.offset) == ("t", 0, 1)
+    assert path.read_bytes() + aside.path.read_bytes() == whole[: len(whole) - cut]
     assert log.append("t", 0, [b"next"]) == 1
     assert log.read("t", 0, 0).values == [b"whole", b"next"]
 
@@ -138,6 +143,7 @@ def test_a_tail_torn_by_another_process_is_cut_by_the_next_append(
     assert log.read("t", 0, 0).values == [b"whole"]
     assert log.append("t", 0, [b"n"]) == 1
     assert capfd.readouterr().err.count("event_log.torn_tail") == 2
+    assert [(aside.offset, aside.path.read_bytes()) for aside in repairs(tmp_path)] == [(1, whole[: len(whole) - kept])] * 2
     assert path.stat().st_size == 2 * len(whole) - len(b"hole")
     assert log.read("t", 0, 0).values == [b"whole", b"n"]
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from scenario import SPECS
 
-from headrace.features.event_files import backfill_files
+from headrace.features.backfill_files import backfill_files
 from headrace.kernel.errors import InvalidInput, NotFound, UsageError
 from headrace.system.load import load_system
 

@@ -115,6 +115,67 @@ def test_duplicate_labels_are_kept_in_order():
     assert joined.select("k", "label", "r__v").rows() == [(2, 0, 20), (1, 1, 10), (2, 0, 20), (2, 1, None)]
 
 
+def test_every_row_stays_when_nothing_fits():
+    """Out of ttl, only in the future, an unknown key, an unknown time: the row is there once, in its place, with null."""
+    rates = table(k=[1, 1, 2, 5, 5], event=[0, 1, 30, 9, 9], v=[1, 2, 3, 4, 5])
+    labels = table(k=[2, 1, 3, 1, 5, 1, 5, 1], at=[10, 20, 10, None, 10, 20, 10, 1], row=list(range(8)))
+    joined = point_in_time_join(labels, [View("r", rates, ["k"], "event", ttl="3us")])
+    assert joined["row"].to_list() == list(range(8))
+    assert joined["r__v"].to_list() == [None, None, None, None, 5, None, 5, 2]
+    assert joined.select(labels.columns).equals(labels, null_equal=True)
+
+
+def test_a_late_event_takes_its_place_by_its_event_time_once_it_is_known():
+    """Of event time 3, but known from 12 on: it never hides the newer one of 8, and fills the time before it."""
+    rates = table(k=[1, 1], event=[8, 3], created=[8, 12], v=["newer", "late"])
+    view = View("r", rates, ["k"], "event", "created")
+    assert values_of(table(k=[1] * 4, at=[3, 7, 8, 13]), view) == [None, None, "newer", "newer"]
+    assert values_of(table(k=[1] * 3, at=[3, 7, 8]), view, as_known=False) == ["late", "late", "newer"]
+
+
+def test_a_null_key_has_no_value_and_null_is_not_zero():
+    rates = table(a=[0, None, 1], b=["", "x", None], event=[0, 0, 0], v=["zero", "null a", "null b"])
+    labels = table(a=[0, None, 1, None], b=["", "x", None, None], at=[1, 1, 1, 1])
+    assert values_of(labels, View("r", rates, ["a", "b"], "event")) == ["zero", None, None, None]
+    assert values_of(labels.select("a", "at"), View("r", rates, ["a"], "event")) == ["zero", None, "null b", None]
+
+
+def test_times_are_instants_whatever_their_zone_and_naive_ones_are_utc():
+    """Noon in Zurich in winter is 11:00 UTC; twice a year an hour has two instants."""
+    zurich = pl.Datetime("us", "Europe/Zurich")
+    noon = datetime(2024, 1, 1, 11, tzinfo=UTC)
+    rates = pl.DataFrame({"k": [1, 1], "event": [noon, noon + timedelta(microseconds=1)], "v": ["noon", "after"]})
+    for name in ("UTC", "Europe/Zurich", "Asia/Kathmandu", None):
+        dtype = pl.Datetime("us", name)
+        zoned = rates.with_columns(pl.col("event").dt.replace_time_zone(None) if name is None else pl.col("event").cast(dtype))
+        assert zoned["event"].dtype == dtype
+        labels = pl.DataFrame({"k": [1], "at": [noon]}).with_columns(pl.col("at").cast(zurich))
+        assert values_of(labels, View("r", zoned, ["k"], "event")) == ["noon"]
+    both = [datetime(2024, 10, 27, hour, 30, tzinfo=UTC) for hour in (0, 1)]
+    rates = pl.DataFrame({"k": [1, 1], "event": both, "v": ["summer", "winter"]}).with_columns(pl.col("event").cast(zurich))
+    assert rates["event"].dt.strftime("%H:%M").to_list() == ["02:30", "02:30"]
+    labels = pl.DataFrame({"k": [1, 1], "at": both})
+    assert values_of(labels, View("r", rates, ["k"], "event")) == ["summer", "winter"]
+
+
+def test_milliseconds_nanoseconds_and_dates_are_times():
+    rates = table(k=[1], event=[0], v=[1])
+    labels = table(k=[1, 1], at=[0, -1])
+    for unit in ("ms", "ns"):
+        view = View("r", rates.with_columns(pl.col("event").cast(pl.Datetime(unit, "UTC"))), ["k"], "event")
+        assert values_of(labels, view) == [1, None]
+    assert values_of(labels, View("r", rates.with_columns(pl.col("event").cast(pl.Date)), ["k"], "event")) == [1, None]
+
+
+def test_one_table_is_joined_twice_under_two_names():
+    """A flight's origin and its destination are both a location."""
+    weather = table(location=["zrh", "gva", "zrh"], event=[0, 0, 5], v=["sun", "rain", "fog"])
+    flights = table(origin=["zrh", "gva"], destination=["gva", "zrh"], at=[4, 5])
+    ways = [View(way, weather, ["location"], "event", rename={"location": way}) for way in ("origin", "destination")]
+    joined = point_in_time_join(flights, ways)
+    assert joined.select("origin__v", "destination__v").rows() == [("sun", "rain"), ("rain", "fog")]
+
+
 def test_the_ttl_includes_its_edge_and_hides_older_values_behind_a_newer_null():
     rates = table(k=[1, 1], event=[0, 4], v=[1, None])
     view = View("r", rates, ["k"], "event", ttl="3us")

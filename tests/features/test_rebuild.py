@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from scenario import FEATURES, SPECS, VIEWS
+from scenario import FEATURES, SPECS, STORED, VIEWS
 
 from headrace.data.appending import append_raw
 from headrace.data.applying import StreamApplier
@@ -17,7 +17,7 @@ from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader
 from headrace.features.recompute import LoggedRead, recompute
 from headrace.features.training_set import training_set
-from headrace.features.types import EventSpine, ReportLabel
+from headrace.features.types import EventSpine, Label
 from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.settings import Settings
 from headrace.kernel.times import format_time
@@ -66,13 +66,13 @@ def shop(tmp_path):
 
 def test_a_lost_online_store_is_rebuilt(shop):
     ctx = shop
-    views = OnlineViews(ctx, VIEWS)
+    views = OnlineViews(ctx, STORED)
     apply(ctx, views)
     (logged, before), positions = read(ctx), views.positions(VIEWS[1])
     assert positions == {"pay": 95, "report": 45}
     ctx.online.write({key: None for key, _ in ctx.online.scan(b"shop/view/")})
     assert not np.array_equal(read(ctx)[1], before, equal_nan=True)
-    again = OnlineViews(ctx, VIEWS)
+    again = OnlineViews(ctx, STORED)
     again.rebuild()
     assert again.positions(VIEWS[1]) == positions
     assert np.array_equal(read(ctx)[1], before, equal_nan=True)
@@ -86,7 +86,7 @@ def test_a_lost_online_store_is_rebuilt(shop):
 def test_a_new_view_catches_up_and_goes_on(shop):
     ctx = shop
     apply(ctx, OnlineViews(ctx, VIEWS[:1]))
-    views = OnlineViews(ctx, VIEWS)
+    views = OnlineViews(ctx, STORED)
     views.rebuild()
     append(ctx, "pay", [payment(n, n) for n in range(96, 100)])
     append(ctx, "report", [{"id": 95, "at": 98}])
@@ -99,7 +99,7 @@ def test_a_new_view_catches_up_and_goes_on(shop):
 
 class Model:
     features = FEATURES
-    label = ReportLabel("report", "id", 5)
+    label = Label("label", "report", ("id",), 5)
     spine = EventSpine("pay")
 
 
@@ -111,7 +111,7 @@ def test_a_training_set_holds_the_trainable_rows_of_what_was_applied(shop):
     assert table.columns == ["a", "at", "_own", *FEATURES.columns, "label"]
     assert table["label"].to_list() == [1 - n % 2 for n in range(10, 56)]
     frames = {stream: log_history(ctx, stream) for stream in ("pay", "report")}
-    positions = {view.name: {"pay": 30, "report": 99} for view in VIEWS}
+    positions = {view.name: {"pay": 30, "report": 99} for view in STORED}
     again = recompute(FEATURES, [LoggedRead(payment(30, 30), 30, 30, positions)], frames, SPECS, asking="pay")
     row = table.filter(table["_own"] == 30).select(FEATURES.columns).cast(float).fill_null(float("nan"))
     assert np.array_equal(row.to_numpy(), again, equal_nan=True)

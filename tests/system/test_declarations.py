@@ -69,6 +69,8 @@ WRONG = {
     "system.windows(Order, by='customer', over=['1000000d'], n=hr.count())": "not a duration",
     "system.windows(Order, by='customer', over='7d', n=hr.count())": "not a list of different windows",
     "system.windows(Order, by='customer', over=['7d', '7d'], n=hr.count())": "not a list of different windows",
+    "system.windows(Order, by='customer', over=['7d', '1h'], resolution='2h', n=hr.count())": "longer than the window 1h",
+    "system.windows(Order, by='customer', over=['7d'], resolution='hourly', n=hr.count())": "not a duration",
     "system.windows(Order, by='customer', over=['7d'], delay='1d', own_event=True, n=hr.count())": "cannot hold the asking",
     "@system.model(features=[], label=LABEL)\ndef m(rows, labels): ...": "model `m` has no features",
     "@system.model(features='amount', label=LABEL)\ndef m(rows, labels): ...": "is not a list",
@@ -223,7 +225,7 @@ def test_the_churn_example_asks_each_customer_once_a_week() -> None:
     model = specs.all(ServiceSpec)[0].model
     assert isinstance(model.spine, SnapshotSpine)
     assert model.spine.period == 7 * DAY
-    assert specs.all(StreamSpec)[0].field(model.spine.key).type == "str"
+    assert specs.all(StreamSpec)[0].field(*model.spine.keys).type == "str"
     assert model.label.kind == "no_event"
 
 

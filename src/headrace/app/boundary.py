@@ -36,7 +36,8 @@ def error_response(error: HeadraceError) -> Response:
     )
 
 
-def _too_large() -> TooLarge:
+def body_too_large() -> TooLarge:
+    """The refusal of a body beyond BODY_LIMIT."""
     return TooLarge(f"the body is larger than {BODY_LIMIT} bytes", hint="send it in several smaller requests")
 
 
@@ -48,7 +49,7 @@ def _http_error(request: Request, error: Exception) -> Response:
         text = f"`{request.url.path}` does not take {request.method}"
         return error_response(WrongMethod(text, hint="GET /docs lists every route"))
     if error.status_code == 413:
-        return error_response(_too_large())
+        return error_response(body_too_large())
     return error_response(InvalidInput(str(error.detail), hint="send what GET /docs says"))
 
 
@@ -125,7 +126,7 @@ class Boundary:
         declared = headers.get(b"content-length", b"")
         try:
             if declared.isdigit() and int(declared) > BODY_LIMIT:
-                await error_response(_too_large())(scope, receive, answer)
+                await error_response(body_too_large())(scope, receive, answer)
             else:
                 await self._app(scope, counted(receive, BODY_LIMIT), answer)
         except Exception:  # (Starlette raises again what `_unforeseen` has logged and answered)

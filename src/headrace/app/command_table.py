@@ -30,12 +30,16 @@ WORDS: dict[str, Word] = {
     ),
     "restore": Word("headrace.app.commands.restore", "Restore a backup into a new data folder.", special=True),
     "status": Word("headrace.app.status", "Show streams, services, rollouts, alarms, runs and versions."),
-    "ingest": Word("headrace.data.operations", "Append a file of events to a stream."),
+    "ingest": Word("headrace.data.operations", "Append a file or folder of events to a stream."),
     "streams": Word("headrace.data.operations", "Streams: position, lag, counts."),
+    "sources": Word("headrace.data.operations", "Batch sources of streams: list, read."),
+    "contracts": Word("headrace.data.operations", "How the contracts of streams held: show."),
     "quarantine": Word("headrace.data.operations", "Refused events: list, replay."),
     "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),
     "features": Word(
-        "headrace.system.operations", "Features from files: backfill, join.", also=("headrace.features.operations",)
+        "headrace.system.operations",
+        "Features: list, show, read, export; from files: backfill, join.",
+        also=("headrace.features.operations",),
     ),
     "train": Word("headrace.training.operations", "Train a declared model as a tracked run."),
     "pipelines": Word("headrace.pipelines.operations", "Durable pipelines and the state of their steps."),

@@ -17,7 +17,7 @@ from headrace.app.client import request
 from headrace.app.output import show
 from headrace.app.run import READY_NOTE
 from headrace.app.world import known_systems
-from headrace.engines.open import DATA_FORMAT, check_urls
+from headrace.engines.open import DATA_FORMAT, check_urls, event_log_repairs
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.settings import Settings
@@ -54,6 +54,7 @@ def diagnose(settings: Settings, file: str | None, port: int) -> Diagnosis:
         _clock,
         lambda: _urls(settings),
         lambda: _data_folder(settings),
+        lambda: _event_log(settings),
         lambda: _disk(settings.data),
         lambda: _signing_key(settings),
         lambda: _port(settings.data, port),
@@ -159,6 +160,16 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
         probe.unlink()
     except OSError as error:
         yield Finding("data folder writable", False, str(error.strerror), f"`{data}` cannot be written", f"chmod -R u+w {data}")
+
+
+def _event_log(settings: Settings) -> Iterator[Finding]:
+    """Unfinished appends of killed writers: they were never acknowledged, so they are no fault, but they are told."""
+    found = event_log_repairs(settings)
+    if not found:
+        return
+    last = found[-1]
+    shown = f"{len(found)} unfinished appends were cut off, kept in files such as `{last.path}` ({last.size} bytes)"
+    yield Finding("event log", True, shown)
 
 
 def _disk(data: Path) -> Iterator[Finding]:

@@ -6,17 +6,14 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import Body
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.app.encoding import encode
-from headrace.app.events_body import events_of
+from headrace.app.events_door import append_events
 from headrace.app.metrics import render_metrics
 from headrace.app.prediction_schema import prediction_paths
 from headrace.app.routes import PUBLIC, Door
-from headrace.data.appending import append_raw
-from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.errors import Denied
 from headrace.kernel.identity import Permission
@@ -41,15 +38,6 @@ def _set_clock(request: Request, now: Annotated[str, Body(embed=True)]) -> Respo
     clock = request.state.ctx.clock
     clock.set(parse_time(now))
     return _json({"now": format_time(clock.now()), "virtual": clock.virtual})
-
-
-async def _append(request: Request, name: str) -> Response:
-    """A JSON object, an array of them, or NDJSON. On the answer they are durable in the log; the contract is checked after."""
-    ctx = request.state.ctx
-    ctx.specs.get(StreamSpec, name)
-    values = events_of(await request.body(), request.headers.get("content-type", ""))
-    offset = await run_in_threadpool(append_raw, ctx, name, values) if values else None
-    return _json({"stream": name, "appended": len(values), "offset": offset})
 
 
 def _live() -> Response:
@@ -78,11 +66,21 @@ def _openapi(request: Request) -> Response:
     return Response(msgspec.json.encode(openapi(request)), media_type="application/json")
 
 
+_APPEND = {
+    "summary": "Append events to a stream.",
+    "openapi_extra": {
+        "parameters": [{"name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string"}}],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {}}, "application/x-ndjson": {"schema": {"type": "string"}}},
+        },
+    },
+}
 _UNLISTED = {"include_in_schema": False}
 DOORS = (
     Door("GET", "/api/v1/clock", Permission.READ, _get_clock, {"summary": "The event clock of the system."}),
     Door("POST", "/api/v1/clock", Permission.CLOCK, _set_clock, {"summary": "Advance a virtual clock."}, _needs_virtual_clock),
-    Door("POST", "/streams/{name}/events", Permission.WRITE_EVENTS, _append, {"summary": "Append events to a stream."}),
+    Door("POST", "/streams/{name}/events", Permission.WRITE_EVENTS, append_events, _APPEND),
     Door("GET", "/metrics", Permission.READ, _metrics, {"summary": "Figures for Prometheus."}),
     Door("GET", "/openapi.json", Permission.READ, _openapi, _UNLISTED),
     Door("GET", "/health/live", PUBLIC, _live, _UNLISTED),

@@ -9,6 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from headrace.app.status import all_rollouts, service_health, stream_health
+from headrace.data.contract_results import rule_results, stream_checks
+from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.release.store import ACTIVE
 
@@ -20,6 +22,7 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._streams()
+        yield from self._contracts()
         yield from self._services()
         yield from self._rollouts()
         failing = GaugeMetricFamily(
@@ -48,6 +51,21 @@ class _Figures(Collector):
             redelivered.add_metric(name, s.redelivered)
             quarantined.add_metric(name, s.quarantined)
         yield from (position, lag, staleness, accepted, redelivered, quarantined)
+
+    def _contracts(self) -> Iterator[Metric]:
+        failures = CounterMetricFamily(
+            "headrace_contract_failures", "Events in which a rule did not hold", labels=["system", "stream", "rule", "severity"]
+        )
+        good = GaugeMetricFamily(
+            "headrace_stream_check_good", "1 while a rule of the stream as a whole holds", labels=["system", "stream", "rule"]
+        )
+        for spec in self._ctx.specs.all(StreamSpec):
+            for result in rule_results(self._ctx, spec.name):
+                failures.add_metric([self._ctx.system, spec.name, result.rule, result.severity], result.failed)
+            for check in stream_checks(self._ctx, spec.name):
+                if check.good is not None:
+                    good.add_metric([self._ctx.system, spec.name, check.rule], float(check.good))
+        yield from (failures, good)
 
     def _services(self) -> Iterator[Metric]:
         labels = ["system", "service"]

@@ -12,6 +12,7 @@ from headrace.app.client import call
 from headrace.app.invoke import invoke
 from headrace.app.logs import set_up_log
 from headrace.app.output import show
+from headrace.app.progress_bar import progress_bar
 from headrace.app.world import installed
 from headrace.kernel.errors import UsageError
 from headrace.kernel.identity import LOCAL
@@ -92,7 +93,8 @@ def _callback(operation: Operation) -> Callable[..., int]:
         else:
             ctx = installed(settings, system, create=operation.name in BEFORE_FIRST_RUN)
             try:
-                result = invoke(ctx.acting(LOCAL, new_id()), operation, arguments)
+                with progress_bar():
+                    result = invoke(ctx.acting(LOCAL, new_id()), operation, arguments)
             finally:
                 ctx.close()
         show(result, as_json=as_json)

@@ -59,7 +59,7 @@ def request_schema(fields: tuple[Field, ...]) -> dict[str, Any]:
 
 def _field_schema(field: Field) -> dict[str, Any]:
     schema: dict[str, Any] = dict(_TYPES[field.type])
-    for rule in field.rules:
+    for rule in (rule for rule in field.rules if rule.severity == "quarantine"):
         if isinstance(rule, Range):
             schema |= {name: value for name, value in (("minimum", rule.min), ("maximum", rule.max)) if value is not None}
         elif isinstance(rule, OneOf):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import headrace
+from headrace.data.positions import positions
 from headrace.data.status import stream_status
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
@@ -95,8 +96,9 @@ def stream_health(ctx: Context) -> list[StreamHealth]:
     now = MACHINE.now()
     found = []
     for spec, s in zip(ctx.specs.all(StreamSpec), stream_status(ctx), strict=True):
-        waiting = ctx.events.read(ctx.namespace.stream(spec.name), 0, s.position, max_records=1) if s.lag else None
-        waited = (now - waiting.timestamps[0]) / SECOND if waiting else 0.0
+        topic, applied = ctx.namespace.stream(spec.name), positions(ctx, spec) if s.lag else []
+        waiting = [ctx.events.read(topic, part, at.next_offset, max_records=1) for part, at in enumerate(applied)]
+        waited = (now - min((found.timestamps[0] for found in waiting if found), default=now)) / SECOND
         found.append(
             StreamHealth(
                 s.stream,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from headrace.app.applying import RENEW_SECONDS, Applying
 from headrace.app.workers import Worker
-from headrace.data.applying import StreamApplier
-from headrace.data.lake_sink import FLUSH_SECONDS, LakeSink
-from headrace.data.types import StreamSpec
+from headrace.data.retention import retain_streams
+from headrace.data.sources import Sources
+from headrace.data.stream_checks import judge_streams
 from headrace.engines.context import Context
-from headrace.features.materialise import OnlineViews
-from headrace.features.types import WindowView
-from headrace.kernel.clocks import MACHINE
 from headrace.kernel.identity import SYSTEM
 from headrace.kernel.log import LOG
 from headrace.ledger.sequencer import Sequencer
@@ -20,39 +18,10 @@ LOOP_SECONDS = 0.1
 IDLE_SECONDS = 0.01
 DROWSY = 4
 SEQUENCER_SECONDS = 0.2
+RETENTION_SECONDS = 60.0
+SOURCES_SECONDS = 1.0
+CONTRACTS_SECONDS = 30.0
 STOP_SECONDS = 30.0
-
-
-class Applying:
-    """All streams, one after the other. Opened at its first step: catching up after a crash must not hold up the pages."""
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-        self._lake: list[LakeSink] = []
-        self._appliers: list[StreamApplier] | None = None
-        self._flush_at = 0.0
-
-    def step(self) -> int:
-        """Apply what has arrived; returns the number of records."""
-        if self._appliers is None:
-            self._appliers = self._open()
-        applied = sum(applier.step() for applier in self._appliers)
-        if MACHINE.monotonic() >= self._flush_at and not applied:
-            self.flush()
-        return applied
-
-    def flush(self) -> None:
-        """Write to the lake what its sinks still hold."""
-        for sink in self._lake:
-            sink.flush()
-        self._flush_at = MACHINE.monotonic() + FLUSH_SECONDS
-
-    def _open(self) -> list[StreamApplier]:
-        streams = self._ctx.specs.all(StreamSpec)
-        views = OnlineViews(self._ctx, self._ctx.specs.all(WindowView))
-        views.rebuild()
-        self._lake = [LakeSink(self._ctx, spec) for spec in streams]
-        return [StreamApplier(self._ctx, spec, [views.sink, lake]) for spec, lake in zip(streams, self._lake, strict=True)]
 
 
 class Work:
@@ -67,7 +36,11 @@ class Work:
         self._sequencer = Sequencer(acting, holder=acting.place)
         self.workers = [
             Worker("applier", self._applying.step, idle=IDLE_SECONDS, drowsy=DROWSY),
+            Worker("lease", self._applying.renew, idle=RENEW_SECONDS),
             Worker("loop", loop.step, idle=LOOP_SECONDS, due=loop.due if ctx.clock.virtual else None),
+            Worker("retention", lambda: retain_streams(acting), idle=RETENTION_SECONDS),
+            Worker("contracts", lambda: judge_streams(acting), idle=CONTRACTS_SECONDS),
+            Worker("sources", Sources(acting).step, idle=SOURCES_SECONDS),
             Worker("sequencer", self._sequencer.step, idle=SEQUENCER_SECONDS),
         ]
 
@@ -85,7 +58,7 @@ class Work:
         for worker in self.workers:
             worker.join(STOP_SECONDS)
         self._sequencer.close()
-        self._applying.flush()
+        self._applying.leave()
         LOG.info("stopped")
 
     def problems(self) -> dict[str, str]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.data.types import Field, FieldType, OneOf, Pattern, Range, Violation
+from headrace.data.json_fields import check_from
+from headrace.data.types import Field, FieldType, NotNull, OneOf, Pattern, Range, Rule, Violation
 from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.times import parse_time, to_micros
 
@@ -25,8 +26,8 @@ EXPECTED: dict[FieldType, str] = {
     "bool": "expected true or false",
     "datetime": "expected an RFC 3339 time or epoch milliseconds, years 1 to 9999",
 }
-_ALLOWED: dict[type[Range | OneOf | Pattern], tuple[FieldType, ...]] = {
-    Range: ("int", "float"), OneOf: ("str", "int"), Pattern: ("str",),
+_ALLOWED: dict[type[Rule], tuple[FieldType, ...]] = {
+    Range: ("int", "float"), OneOf: ("str", "int"), Pattern: ("str",), NotNull: ("int", "float", "str", "bool", "datetime"),
 }  # fmt: skip
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _SHOWN = 200
@@ -45,7 +46,8 @@ def compiled(regex: str) -> re.Pattern[str]:
 def check_rules(fields: Sequence[Field]) -> None:
     """InvalidSystem when a rule cannot hold for its field."""
     for field in fields:
-        kinds = [type(rule) for rule in field.rules]
+        check_from(field)
+        kinds = [(type(rule), rule.severity) for rule in field.rules]
         for rule in field.rules:
             if field.type not in _ALLOWED[type(rule)]:
                 raise InvalidSystem(
@@ -69,7 +71,7 @@ def check_rules(fields: Sequence[Field]) -> None:
                     raise InvalidSystem(f"field `{field.name}` has the pattern `{rule.regex}`: {error}",
                                         hint="flags are written inside: `(?i:...)`") from None  # fmt: skip
         if len(set(kinds)) < len(kinds):
-            raise InvalidSystem(f"field `{field.name}` has two rules of one kind", hint="join them into one")
+            raise InvalidSystem(f"field `{field.name}` has two rules of one kind and severity", hint="join them into one")
 
 
 def shown(value: object) -> str:
@@ -131,18 +133,19 @@ _CONVERT: dict[FieldType, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-def _broken_rule(field: Field, value: Any) -> str | None:
+def _broken_rule(field: Field, value: Any) -> tuple[str, str] | None:
+    """The reason and the kind of the first rule that does not hold."""
     for rule in field.rules:
         if isinstance(rule, Range):
             if rule.min is not None and value < rule.min:
-                return f"below the minimum {rule.min}"
+                return f"below the minimum {rule.min}", "range"
             if rule.max is not None and value > rule.max:
-                return f"above the maximum {rule.max}"
+                return f"above the maximum {rule.max}", "range"
         elif isinstance(rule, OneOf):
             if value not in rule.values:
-                return f"not one of {', '.join(map(str, rule.values))}"
-        elif compiled(rule.regex).match(value) is None:
-            return f"does not match the pattern {rule.regex}"
+                return f"not one of {', '.join(map(str, rule.values))}", "set"
+        elif isinstance(rule, Pattern) and compiled(rule.regex).match(value) is None:
+            return f"does not match the pattern {rule.regex}", "pattern"
     return None
 
 
@@ -154,13 +157,13 @@ def check_document(
     `strict` refuses unknown fields. `times_in_micros`: integers of time fields already are microseconds.
     """
     if not isinstance(document, Mapping):
-        return Violation(None, "expected a JSON object", shown(document))
+        return Violation(None, "expected a JSON object", shown(document), "json")
     values: dict[str, Any] = {}
     for field in fields:
         value = document.get(field.name)
         if value is None:
             if not field.nullable:
-                return Violation(field.name, "is null" if field.name in document else "is missing", "")
+                return Violation(field.name, "is null" if field.name in document else "is missing", "", "null")
             values[field.name] = None
             continue
         if times_in_micros and field.type == "datetime" and type(value) is int:
@@ -172,7 +175,7 @@ def check_document(
             return Violation(field.name, str(refused), shown(value))
         broken = _broken_rule(field, typed)
         if broken is not None:
-            return Violation(field.name, broken, shown(value))
+            return Violation(field.name, broken[0], shown(value), broken[1])
         values[field.name] = typed
     if strict:
         extra = next((name for name in document if name not in values), None)

@@ -6,68 +6,27 @@ Both are held equal to `checking.check_document` by a property test.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from headrace.data.checking import FIRST_TIME, HIGHEST, LAST_TIME, LOWEST, check_document, check_rules, shown
+from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, check_rules, shown
+from headrace.data.event_types import fast_type, micros, time_column
+from headrace.data.expectations import RowChecks, failing_rules, with_severity
 from headrace.data.frames import conform, valid_rows
-from headrace.data.types import Field, OneOf, Pattern, Range, StreamSpec, Violation
-from headrace.kernel.times import EPOCH, SECOND, format_time, from_micros
+from headrace.data.json_fields import UNREADABLE, flattener, unknown_members
+from headrace.data.types import Check, Field, StreamSpec, Violation
+from headrace.kernel.times import SECOND, format_time, from_micros
 
 POLARS: dict[str, pl.DataType] = {
     "int": pl.Int64(), "float": pl.Float64(), "str": pl.String(), "bool": pl.Boolean(), "datetime": pl.Datetime("us", "UTC"),
 }  # fmt: skip
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_DAY = 86_400_000_000
-
-
-def micros(moment: Any) -> int:
-    """Microseconds of a decoded time: epoch milliseconds or a datetime, naive is UTC."""
-    if type(moment) is int:
-        return moment * 1000
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=EPOCH.tzinfo)
-    delta = moment - EPOCH
-    return int(delta.days * _DAY + delta.seconds * SECOND + delta.microseconds)
-
-
-def _fast_type(field: Field) -> Any:
-    """The type whose values all fulfil the field's contract; some valid texts may be left to the slow path."""
-    one_of = next((rule.values for rule in field.rules if isinstance(rule, OneOf)), None)
-    span = next((rule for rule in field.rules if isinstance(rule, Range)), Range())
-    regex = next((rule.regex for rule in field.rules if isinstance(rule, Pattern)), None)
-    kind: Any
-    if field.type == "int":
-        low = LOWEST if span.min is None else max(LOWEST, math.ceil(span.min))
-        high = HIGHEST if span.max is None else min(HIGHEST, math.floor(span.max))
-        kind = Annotated[int, msgspec.Meta(ge=low, le=high)]
-    elif field.type == "float":
-        kind = Annotated[float, msgspec.Meta(ge=span.min, le=span.max)]
-    elif field.type == "str":
-        kind = str if regex is None else Annotated[str, msgspec.Meta(pattern=rf"\A(?:{regex})\Z")]
-    else:
-        milliseconds = Annotated[int, msgspec.Meta(ge=FIRST_TIME // 1000, le=LAST_TIME // 1000)]
-        kind = bool if field.type == "bool" else datetime | milliseconds
-    if one_of is not None and len(field.rules) == 1:
-        kind = Literal[one_of]
-    elif one_of is not None:
-        kind = datetime  # a mix of rules that msgspec cannot express: nothing is decoded fast
-    return kind | None if field.nullable else kind
-
-
-def _time_column(name: str, moments: list[Any]) -> pl.Series:
-    """Int64 microseconds; epoch milliseconds, as imports write them, are converted all at once."""
-    if set(map(type, moments)) == {int}:
-        return pl.Series(name, np.array(moments, np.int64) * 1000)
-    return pl.Series(name, [None if moment is None else micros(moment) for moment in moments], dtype=pl.Int64)
 
 
 class _OutOfRange(Exception):
@@ -77,15 +36,20 @@ class _OutOfRange(Exception):
 class Contract:
     """Types, nullability, rules and `max_future` (microseconds) of `fields`; `time` names the event time."""
 
-    def __init__(self, fields: tuple[Field, ...], *, time: str | None, max_future: int) -> None:
+    def __init__(self, fields: tuple[Field, ...], *, time: str | None, max_future: int, checks: Sequence[Check] = ()) -> None:
         check_rules(fields)
+        self._warning = with_severity(fields, "warn")
+        fields = tuple(replace(f, rules=tuple(r for r in f.rules if r.severity == "quarantine")) for f in fields)
         self.fields = fields
+        self._checks = RowChecks(fields, checks) if checks else None
         self.names = tuple(field.name for field in fields)
         self.schema: dict[str, pl.DataType] = {field.name: POLARS[field.type] for field in fields}
+        self._flat = flattener(fields)
+        self._known = frozenset(self.names)
         self._time = time
         self._max_future = max_future
         self._times = tuple(field.name for field in fields if field.type == "datetime")
-        members: list[Any] = [(f.name, _fast_type(f), None) if f.nullable else (f.name, _fast_type(f)) for f in fields]
+        members: list[Any] = [(f.name, fast_type(f), None) if f.nullable else (f.name, fast_type(f)) for f in fields]
         event = msgspec.defstruct("Event", members, kw_only=True, gc=False)
         request = msgspec.defstruct("Request", members, kw_only=True, gc=False, forbid_unknown_fields=True)
         self._event = event
@@ -94,9 +58,10 @@ class Contract:
 
     def decode(self, raw: bytes, now: int) -> dict[str, Any] | Violation:
         """One event: its typed values, times in microseconds, or why it is refused at event-clock time `now`."""
+        raw = raw if self._flat is None else self._flat(raw)
         try:
             values = self._values(self._decode_event(raw))
-        except _UNREADABLE:
+        except UNREADABLE:
             values = None
         if values is None:
             checked = self._diagnose(raw, strict=False)
@@ -107,13 +72,31 @@ class Contract:
             late = self._future(values[self._time], now)
             if late is not None:
                 return late
+        if self._checks is not None:
+            _, refused = self._checks.refused(self._row(values))
+            return refused[0] if refused else values
         return values
+
+    def _row(self, values: dict[str, Any]) -> pl.DataFrame:
+        return pl.DataFrame([pl.Series(n, [values[n]], dtype=pl.Int64 if n in self._times else t).cast(t)
+                             for n, t in self.schema.items()])  # fmt: skip
+
+    def warnings(self, frame: pl.DataFrame) -> dict[str, int]:
+        """How many rows of a frame of accepted events do not fulfil each rule that warns: `field.kind` or a check's name."""
+        failing = failing_rules(self._warning, frame)
+        if self._checks is not None:
+            failing |= self._checks.failing(frame, "warn")
+        return {name: int(rows.sum()) for name, rows in failing.items()}
+
+    def warnings_of(self, values: dict[str, Any]) -> list[str]:
+        """The rules that warn of one accepted event, given as `decode` returns it."""
+        return [name for name, rows in self.warnings(self._row(values)).items() if rows]
 
     def decode_row(self, raw: bytes) -> dict[str, Any] | Violation:
         """One request: as `decode`, but unknown fields are refused and any time is allowed."""
         try:
             values = self._values(self._decode_request(raw))
-        except _UNREADABLE:
+        except UNREADABLE:
             values = None
         return self._diagnose(raw, strict=True) if values is None else values
 
@@ -127,7 +110,21 @@ class Contract:
         `now` is one time for all or int64[len(values)], one for each.
         """
         frame, refused = self._decode_all(values)
-        if self._time is None or frame.is_empty():
+        if frame.is_empty():
+            return frame, refused
+        frame, refused = self._without_future(frame, refused, now)
+        if self._checks is not None:
+            bad, found = self._checks.refused(frame)
+            if found:
+                refused += zip(frame["_index"].to_numpy()[bad].tolist(), found, strict=True)
+                refused.sort(key=lambda pair: pair[0])
+                frame = frame.filter(pl.Series(~bad))
+        return frame, refused
+
+    def _without_future(
+        self, frame: pl.DataFrame, refused: list[tuple[int, Violation]], now: int | np.ndarray
+    ) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
+        if self._time is None:
             return frame, refused
         limit = (now if isinstance(now, int) else now[frame["_index"].to_numpy()]) + self._max_future
         ahead = frame[self._time].to_physical().to_numpy() > limit
@@ -139,13 +136,25 @@ class Contract:
             frame = frame.filter(pl.Series(~ahead))
         return frame, refused
 
+    def unknown(self, values: Sequence[bytes]) -> list[str | None]:
+        """Of each accepted event the members that no field is named after, as a JSON object; None when there are none."""
+        found: list[str | None] = []
+        for raw in values:
+            try:
+                self._decode_request(raw)
+                found.append(None)
+            except UNREADABLE:
+                found.append(unknown_members(raw, self._known))
+        return found
+
     def check_frame(self, frame: pl.DataFrame, now: int) -> pl.DataFrame:
         """The violations of a typed frame: columns `_index`, `field`, `reason`, `value`; empty when all rows are valid.
 
         Integers in a time column are epoch milliseconds.
         """
         schema = {"_index": pl.Int64, "field": pl.String, "reason": pl.String, "value": pl.String}
-        bad = np.flatnonzero(~valid_rows(self.fields, frame, self._limit(now)))
+        valid = valid_rows(self.fields, frame, self._limit(now))
+        bad = np.flatnonzero(~valid)
         rows = frame[bad].to_dicts() if len(bad) else []
         found = []
         for index, row in zip(bad.tolist(), rows, strict=True):
@@ -156,6 +165,11 @@ class Contract:
                 checked = checked if late is None else late
             if isinstance(checked, Violation):
                 found.append((index, checked.field, checked.reason, checked.value))
+        if self._checks is not None:
+            failing, violations = self._checks.refused(self.conform(frame.filter(pl.Series(valid))))
+            places = np.flatnonzero(valid)[failing].tolist()
+            found += [(place, v.field, v.reason, v.value) for place, v in zip(places, violations, strict=True)]
+            found.sort(key=lambda row: row[0])
         return pl.DataFrame(found, schema=schema, orient="row")
 
     def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -177,9 +191,11 @@ class Contract:
         return values
 
     def _decode_all(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
+        if self._flat is not None:
+            values = list(map(self._flat, values))
         try:
             return self._frame(list(map(self._decode_event, values)), range(len(values))), []
-        except (*_UNREADABLE, _OutOfRange):
+        except (*UNREADABLE, _OutOfRange):
             pass
         events: list[Any] = []
         index: list[int] = []
@@ -188,7 +204,7 @@ class Contract:
             try:
                 event = self._decode_event(raw)
                 typed = self._values(event)
-            except _UNREADABLE:
+            except UNREADABLE:
                 typed = None
             if typed is None:
                 checked = self._diagnose(raw, strict=False)
@@ -206,7 +222,7 @@ class Contract:
         for name in self.names:
             column = [getattr(event, name) for event in events]
             if name in self._times:
-                stored = _time_column(name, column)
+                stored = time_column(name, column)
                 if not stored.is_between(FIRST_TIME, LAST_TIME).all():
                     raise _OutOfRange
                 columns.append(stored.cast(self.schema[name]))
@@ -218,13 +234,13 @@ class Contract:
         """The slow path, which defines what is valid and gives the reason."""
         try:
             document = msgspec.json.decode(raw)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return self._not_json(raw, error)
         return check_document(self.fields, document, strict=strict)
 
     def _not_json(self, raw: bytes, error: Exception) -> Violation:
         """Python's parser also reads NaN and infinite numbers: then the field at fault can be named."""
-        unreadable = Violation(None, f"not JSON: {error}", raw[:200].decode(errors="backslashreplace"))
+        unreadable = Violation(None, f"not JSON: {error}", raw[:200].decode(errors="backslashreplace"), "json")
         try:
             checked = check_document(self.fields, json.loads(raw))
         except (ValueError, RecursionError):
@@ -235,7 +251,8 @@ class Contract:
         return self._ahead(at) if at > now + self._max_future else None
 
     def _ahead(self, at: int) -> Violation:
-        return Violation(self._time, f"more than {self._max_future // SECOND} s ahead of the clock", shown(format_time(at)))
+        reason = f"more than {self._max_future // SECOND} s ahead of the clock"
+        return Violation(self._time, reason, shown(format_time(at)), "future")
 
 
 @lru_cache(maxsize=256)
@@ -243,4 +260,5 @@ def contract_of(spec: StreamSpec) -> Contract:
     """The compiled contract of a declared stream; id, key and event time are never null, whatever is declared."""
     needed = (spec.id, spec.key, spec.time)
     fields = tuple(replace(field, nullable=False) if field.name in needed else field for field in spec.fields)
-    return Contract(fields, time=spec.time, max_future=spec.max_future)
+    checks = [rule for rule in spec.expect if isinstance(rule, Check)]
+    return Contract(fields, time=spec.time, max_future=spec.max_future, checks=checks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,7 @@ def read_table(path: Path) -> pl.DataFrame:
             return pl.read_csv(content, infer_schema_length=None, try_parse_dates=True)
         return pl.read_ndjson(content, infer_schema_length=None)
     except (PolarsError, OSError) as error:
-        raise _unreadable(path, kind, error) from None
+        raise unreadable(path, kind, error) from None
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:
@@ -46,7 +47,7 @@ def read_text_table(path: Path) -> pl.DataFrame:
     try:
         return pl.read_csv(content, infer_schema=False)
     except (PolarsError, OSError) as error:
-        raise _unreadable(path, "csv", error) from None
+        raise unreadable(path, "csv", error) from None
 
 
 def read_lines(path: Path) -> list[bytes]:
@@ -58,30 +59,57 @@ def read_lines(path: Path) -> list[bytes]:
 
 def format_of(path: Path) -> Format:
     """The format, from the name or the first bytes. NotFound, InvalidInput as `read_table`."""
-    return _open(path)[1]
+    if not path.is_file():
+        raise NotFound(f"there is no file `{path}`", hint="check the path")
+    packed = path.suffix == ".gz"
+    name = path.with_suffix("") if packed else path
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            start = file.read(4096)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _not_gzip(path, error) from None
+    return SUFFIXES.get(name.suffix.lower()) or _sniffed(path, start)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file, or the files of a folder that are named as one of the formats, in the order of their names; hidden ones
+    are left out. NotFound when there is none."""
+    if not path.is_dir():
+        format_of(path)
+        return [path]
+    found = event_files(path)
+    if not found:
+        raise NotFound(
+            f"the folder `{path}` has no file of events", hint=f"name them {', '.join(sorted(SUFFIXES))}, each also with .gz"
+        )
+    return found
+
+
+def event_files(folder: Path) -> list[Path]:
+    """The files of a folder that are named as one of the formats, in the order of their names; those whose name begins
+    with `.` or `_` are left out: a writer renames a file when it is whole."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and _named(file.name))
+
+
+def _named(name: str) -> bool:
+    return not name.startswith((".", "_")) and Path(name.removesuffix(".gz")).suffix.lower() in SUFFIXES
+
+
+def _not_gzip(path: Path, error: Exception) -> InvalidInput:
+    return InvalidInput(f"`{path}` is not a gzip file: {error}", hint="unpack it, or rename it")
 
 
 def _open(path: Path) -> tuple[Path | bytes, Format]:
-    if not path.is_file():
-        raise NotFound(f"there is no file `{path}`", hint="check the path")
-    name, content = path, path
-    unpacked: bytes | None = None
-    if path.suffix == ".gz":
-        try:
-            unpacked = gzip.decompress(path.read_bytes())
-        except (OSError, EOFError) as error:
-            raise InvalidInput(f"`{path}` is not a gzip file: {error}", hint="unpack it, or rename it") from None
-        name = path.with_suffix("")
-    kind = SUFFIXES.get(name.suffix.lower()) or _sniffed(path, unpacked)
-    return (content if unpacked is None else unpacked), kind
+    kind = format_of(path)
+    if path.suffix != ".gz":
+        return path, kind
+    try:
+        return gzip.decompress(path.read_bytes()), kind
+    except (OSError, EOFError, zlib.error) as error:
+        raise _not_gzip(path, error) from None
 
 
-def _sniffed(path: Path, unpacked: bytes | None) -> Format:
-    if unpacked is None:
-        with path.open("rb") as file:
-            start = file.read(4096)
-    else:
-        start = unpacked[:4096]
+def _sniffed(path: Path, start: bytes) -> Format:
     if start[:4] == b"PAR1":
         return "parquet"
     if start.lstrip()[:1] == b"{":
@@ -94,6 +122,7 @@ def _sniffed(path: Path, unpacked: bytes | None) -> Format:
     )
 
 
-def _unreadable(path: Path, kind: Format, error: Exception) -> InvalidInput:
+def unreadable(path: Path, kind: Format, error: Exception) -> InvalidInput:
+    """The error of a file that ends in the middle, or is not what its name says."""
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return InvalidInput(f"`{path}` cannot be read as {kind}: {reason}", hint="check that the file is complete and well named")

@@ -8,9 +8,11 @@ import numpy as np
 import polars as pl
 
 from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, compiled
-from headrace.data.types import Field, OneOf, Range, Rule, Violation
+from headrace.data.types import Field, NotNull, OneOf, Range, Rule, Violation
+from headrace.kernel.times import MINUTE
 
-_PLAIN_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:[0-5]\d(\.\d{1,6})?Z?$"
+_PLAIN_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):?[0-5]\d)?$"
+_OFFSET = r"[+-]\d\d:?\d\d$"
 
 
 def valid_rows(fields: Sequence[Field], frame: pl.DataFrame, limit: tuple[str, int] | None) -> np.ndarray:
@@ -53,16 +55,32 @@ def time_micros(frame: pl.DataFrame, name: str) -> pl.Expr:
             column.cast(pl.Int64, strict=False) * 1000
         )
     if dtype == pl.String:
-        plain = pl.when(column.str.contains(_PLAIN_TIME)).then(
-            column.str.slice(0, 10) + "T" + column.str.slice(11).str.strip_suffix("Z")
-        )
-        fast = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False).dt.epoch("us")
+        at = _plain_micros(frame[name])
+        fast = pl.when(at.is_between(FIRST_TIME, LAST_TIME)).then(at)
         field = Field(name, "datetime")
         others = frame[name].filter(frame.select(fast.is_null()).to_series()).drop_nulls().unique().to_list()
         checked = ((text, check_document((field,), {name: text})) for text in others)
         known = {text: values[name] for text, values in checked if not isinstance(values, Violation)}
         return pl.coalesce(fast, column.replace_strict(known, default=None, return_dtype=pl.Int64))
     return column.cast(pl.Datetime("us")).dt.epoch("us") if dtype == pl.Date else column.dt.epoch("us")
+
+
+def _plain_micros(texts: pl.Series) -> pl.Expr:
+    """Int64 microseconds of the texts of the usual form, null for others."""
+    column = pl.col(texts.name)
+    zoned = column.str.contains(_OFFSET)
+    ahead = pl.lit(0, pl.Int64)
+    if texts.to_frame().select(zoned.any()).item():
+        digits = pl.when(column.str.slice(-3, 1) == ":").then(column.str.slice(-6)).otherwise(column.str.slice(-5))
+        minutes = digits.str.slice(1, 2).cast(pl.Int64, strict=False) * 60 + column.str.slice(-2).cast(pl.Int64, strict=False)
+        signed = pl.when(digits.str.starts_with("-")).then(-minutes).otherwise(minutes)
+        ahead = pl.when(zoned).then(signed * MINUTE).otherwise(0)
+        column = pl.when(zoned).then(column.str.head(pl.col(texts.name).str.len_bytes() - digits.str.len_bytes()))
+        column = column.otherwise(pl.col(texts.name))
+    plain = pl.when(pl.col(texts.name).str.contains(_PLAIN_TIME)).then(
+        column.str.slice(0, 10) + "T" + column.str.slice(11).str.strip_suffix("Z")
+    )
+    return plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False).dt.epoch("us") - ahead
 
 
 def _valid(field: Field, frame: pl.DataFrame) -> pl.Expr:
@@ -82,16 +100,19 @@ def _valid(field: Field, frame: pl.DataFrame) -> pl.Expr:
     else:
         good = column.is_not_null()
     for rule in field.rules:
-        good = good & _holds(rule, frame[field.name])
+        good = good & rule_holds(rule, frame[field.name])
     return good.fill_null(False) | absent
 
 
-def _holds(rule: Rule, series: pl.Series) -> pl.Expr:
+def rule_holds(rule: Rule, series: pl.Series) -> pl.Expr:
+    """Whether the rule holds for each value of the column; null where it is null."""
     column = pl.col(series.name)
     if isinstance(rule, Range):
         low = column >= rule.min if rule.min is not None else pl.lit(True)
         return low & (column <= rule.max) if rule.max is not None else low
     if isinstance(rule, OneOf):
         return column.is_in(list(rule.values))
+    if isinstance(rule, NotNull):
+        return column.is_not_null()
     texts = series.drop_nulls().unique().to_list()
     return column.is_in([text for text in texts if compiled(rule.regex).match(text)])

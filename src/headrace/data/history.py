@@ -1,4 +1,7 @@
-"""The accepted events of a stream: from the lake and the tail of the log, or from the log alone."""
+"""The accepted events of a stream: from the lake and the tail of the log, or from the log alone.
+
+In frames `_offset` is the position (`kernel/partitions.py`); lake rows have `_partition` and the offset within it.
+"""
 
 from __future__ import annotations
 
@@ -9,59 +12,86 @@ from headrace.data.quarantine import refused_offsets
 from headrace.data.records import decode_records, event_schema
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
+from headrace.kernel.partitions import OFFSET_BITS, base_of, partition_of
 
 LAKE_APPLICATION = "headrace.stream"
-"""The lake application of a stream table; its version is the next offset that the table does not hold."""
+"""The lake application of partition 0 of a stream table; its version is the next position that the table does not hold."""
 
 
 def table_of(ctx: Context, stream: str) -> str:
     return ctx.namespace.name("streams", stream)
 
 
+def application_of(partition: int) -> str:
+    """The lake application of a partition."""
+    return LAKE_APPLICATION if partition == 0 else f"{LAKE_APPLICATION}.{partition}"
+
+
 def history(ctx: Context, stream: str) -> pl.DataFrame:
     """All applied events, sorted by `_offset`: the declared columns, `_offset`, `_created` (Int64 microseconds)."""
     spec = ctx.specs.get(StreamSpec, stream)
-    applied = position(ctx, stream).next_offset
-    stored, held = lake_events(ctx, spec)
-    if held >= applied:
-        return stored
-    return pl.concat([stored, log_events(ctx, spec, held, applied, stored[spec.id])])
+    ends = [base_of(p) + position(ctx, stream, p).next_offset for p in range(spec.partitions)]
+    held = [held_to(ctx, spec, p) for p in range(spec.partitions)]
+    stored = lake_events(ctx, spec, held)
+    parts = [stored]
+    for first, end in zip(held, ends, strict=True):
+        if first < end:
+            parts.append(log_events(ctx, spec, first, end, stored[spec.id]))
+    return stored if len(parts) == 1 else pl.concat(parts).sort("_offset")
 
 
 def log_history(ctx: Context, stream: str, upto: int | None = None) -> pl.DataFrame:
-    """As `history`, from the event log and the quarantine topic alone, to offset `upto` inclusive or to the end."""
+    """As `history`, from the event log and the quarantine topic alone, to position `upto` inclusive or to the end. What
+    retention has dropped of the log is taken from the lake."""
     spec = ctx.specs.get(StreamSpec, stream)
-    end = ctx.events.end(ctx.namespace.stream(stream), 0)
-    return log_events(ctx, spec, 0, end if upto is None else min(end, upto + 1), None)
+    topic = ctx.namespace.stream(stream)
+    firsts, ends = [], []
+    for partition in range(spec.partitions):
+        base = base_of(partition)
+        firsts.append(base + ctx.events.first(topic, partition))
+        end = base + ctx.events.end(topic, partition)
+        ends.append(end if upto is None else min(end, upto + 1))
+    dropped = event_schema(spec).to_frame()
+    if any(first > base_of(partition) for partition, first in enumerate(firsts)):
+        dropped = lake_events(ctx, spec, [min(*pair) for pair in zip(firsts, ends, strict=True)])
+    pairs = zip(firsts, ends, strict=True)
+    parts = [log_events(ctx, spec, first, end, dropped[spec.id]) for first, end in pairs if first < end]
+    return pl.concat([dropped, *parts]).sort("_offset")
 
 
-def lake_events(ctx: Context, spec: StreamSpec) -> tuple[pl.DataFrame, int]:
-    """The events in the lake, and the offset up to which (exclusive) it is complete."""
-    table = table_of(ctx, spec.name)
-    held = max(0, ctx.lake.committed(table, LAKE_APPLICATION))
+def held_to(ctx: Context, spec: StreamSpec, partition: int = 0) -> int:
+    """The position up to which (exclusive) the lake has every accepted event of the partition."""
+    return max(base_of(partition), ctx.lake.committed(table_of(ctx, spec.name), application_of(partition)))
+
+
+def lake_events(ctx: Context, spec: StreamSpec, held: list[int]) -> pl.DataFrame:
+    """The events in the lake below the position `held` of each partition."""
     schema = event_schema(spec)
-    if held == 0:
-        return schema.to_frame(), 0
-    lazy = ctx.lake.scan(table).filter(pl.col("_offset") < held)
+    if all(end == base_of(partition) for partition, end in enumerate(held)):
+        return schema.to_frame()
+    at = (pl.col("_partition").cast(pl.Int64) * (1 << OFFSET_BITS)) + pl.col("_offset")
+    lazy = ctx.lake.scan(table_of(ctx, spec.name)).with_columns(at.alias("_offset"))
+    lazy = lazy.filter(pl.any_horizontal(pl.col("_offset").is_between(base_of(p), end, "left") for p, end in enumerate(held)))
     absent = set(schema.names()) - set(lazy.collect_schema().names())
     frame = lazy.with_columns(pl.lit(None, schema[name]).alias(name) for name in absent).select(schema.names()).collect()
-    return frame.cast(schema).sort("_offset"), held
+    return frame.cast(schema).sort("_offset")
 
 
-def log_events(ctx: Context, spec: StreamSpec, first: int, end: int, known: pl.Series | None) -> pl.DataFrame:
-    """The accepted events with offsets `first` .. `end - 1`: not refused, and of each id the first; `known` are the ids
-    before `first`."""
+def log_events(ctx: Context, spec: StreamSpec, first: int, end: int, known: pl.Series) -> pl.DataFrame:
+    """The accepted events of one partition with positions `first` .. `end - 1`: not refused, and of each id the first;
+    `known` are the ids before `first`."""
     refused = pl.Series(list(refused_offsets(ctx, spec.name)), dtype=pl.Int64)
-    topic = ctx.namespace.stream(spec.name)
+    topic, partition = ctx.namespace.stream(spec.name), partition_of(first)
+    base = base_of(partition)
     parts = [event_schema(spec).to_frame()]
     while first < end:
-        records = ctx.events.read(topic, 0, first, max_records=min(65_536, end - first))
+        records = ctx.events.read(topic, partition, first - base, max_records=min(65_536, end - first))
         if not records.values:
             break
-        frame, _ = decode_records(spec, records)
+        frame, _ = decode_records(spec, records, partition)
         parts.append(frame.filter(~pl.col("_offset").is_in(refused.implode())) if len(refused) else frame)
-        first = records.next
+        first = base + records.next
     frame = pl.concat(parts).unique(spec.id, keep="first", maintain_order=True)
-    if known is not None and len(known):
+    if len(known):
         frame = frame.join(known.unique().to_frame(spec.id), on=spec.id, how="anti", maintain_order="left")
     return frame

@@ -1,7 +1,7 @@
 """The identity of events: the same id with the same content is a redelivery, with other content it is refused.
 
-The index lives in the online store under `{system}/ids/{stream}/{id}`: offset of the accepted event and content hash.
-It is derived: whatever is missing is rebuilt from the history.
+The index lives in the online store under `{system}/ids/{stream}/{id}`: position of the accepted event and content hash.
+It is derived: whatever is missing is rebuilt from the history. Partitions share it: an id is accepted once in the stream.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from headrace.data.fencing import Fence
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.ids import key_bytes
+from headrace.kernel.partitions import base_of, partition_of
 
 _ENTRY = struct.Struct("<q16s")
 _NEXT = struct.Struct("<q")
@@ -26,11 +28,12 @@ _CHUNK = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """bool[n] masks over the rows of a frame: neither is a new event; and what the index has to learn."""
+    """bool[n] masks over the rows of a frame: neither is a new event; what the index has to learn, and what it held."""
 
     redelivered: np.ndarray
     conflicting: np.ndarray
     entries: dict[bytes, bytes | None]
+    before: dict[bytes, bytes | None]
 
     @property
     def accepted(self) -> np.ndarray:
@@ -53,18 +56,20 @@ def content_hashes(spec: StreamSpec, frame: pl.DataFrame) -> list[bytes]:
 
 
 class IdentityIndex:
-    """What ids of one stream were accepted, and where."""
+    """What ids of one stream were accepted, and where; `partition` is the one that the index is asked for."""
 
-    def __init__(self, ctx: Context, spec: StreamSpec) -> None:
+    def __init__(self, ctx: Context, spec: StreamSpec, partition: int = 0) -> None:
         self._online = ctx.online
         self._spec = spec
         self._prefix = ctx.namespace.name("ids", spec.name, "").encode()
-        self._marker = ctx.namespace.name("ids_applied", spec.name).encode()
+        own = () if partition == 0 else (str(partition),)
+        self._marker = ctx.namespace.name("ids_applied", spec.name, *own).encode()
+        self.base = base_of(partition)
 
     def next_offset(self) -> int:
-        """The index knows every event before this offset."""
+        """The index knows every event of the partition before this position."""
         stored = self._online.get(self._marker)
-        return 0 if stored is None else int(_NEXT.unpack(stored)[0])
+        return self.base if stored is None else int(_NEXT.unpack(stored)[0])
 
     def keys(self, ids: pl.Series) -> list[bytes]:
         values = ids.to_physical().to_list()
@@ -86,24 +91,28 @@ class IdentityIndex:
         redelivered = np.zeros(len(keys), bool)
         conflicting = np.zeros(len(keys), bool)
         entries: dict[bytes, bytes | None] = {}
+        before: dict[bytes, bytes | None] = {}
         found = self._online.get_many(keys)
         for row, (key, digest, offset, stored) in enumerate(zip(keys, hashes, offsets, found, strict=True)):
             entry = entries.get(key) or stored
             if entry is not None:
                 earlier, content = _ENTRY.unpack(entry)
-                if earlier < offset:
+                if earlier < offset or partition_of(earlier) != partition_of(offset):
                     (redelivered if content == digest else conflicting)[row] = True
                     continue
             entries[key] = _ENTRY.pack(offset, digest)
-        return Identified(redelivered, conflicting, entries)
+            before[key] = stored
+        return Identified(redelivered, conflicting, entries, before)
 
-    def store(self, entries: dict[bytes, bytes | None], next_offset: int) -> None:
-        """Learn the accepted events of one batch, all at once."""
-        self._online.write(entries | {self._marker: _NEXT.pack(next_offset)})
+    def store(self, identified: Identified, next_offset: int, fence: Fence) -> bool:
+        """Learn the accepted events of one batch, all at once; False when another partition has accepted one of the ids
+        since `identify`, Fenced when the partition is another process's."""
+        changes = identified.entries | {self._marker: _NEXT.pack(next_offset)}
+        return fence.write(changes, identified.before if self._spec.partitions > 1 else None)
 
     def rebuild(self, history: pl.DataFrame, next_offset: int) -> None:
         """Enter every accepted event again, after the online store was lost."""
         for part in history.iter_slices(_CHUNK):
             pairs = zip(self.keys(part[self._spec.id]), part["_offset"], content_hashes(self._spec, part), strict=True)
             self._online.write({key: _ENTRY.pack(offset, digest) for key, offset, digest in pairs})
-        self.store({}, next_offset)
+        self._online.write({self._marker: _NEXT.pack(next_offset)})

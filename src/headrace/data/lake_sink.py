@@ -5,13 +5,14 @@ from __future__ import annotations
 import polars as pl
 
 from headrace.data.applying import AppliedBatch
-from headrace.data.history import LAKE_APPLICATION, lake_events, log_events, table_of
+from headrace.data.history import application_of, held_to, lake_events, log_events, table_of
 from headrace.data.positions import position
 from headrace.data.records import event_schema
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.log import LOG
+from headrace.kernel.partitions import base_of
 
 FLUSH_ROWS = 262_144
 FLUSH_SECONDS = 30.0
@@ -19,25 +20,28 @@ COMPACT_COMMITS = 64
 
 
 class LakeSink:
-    """Buffers and commits after `flush_rows` rows or 30 s, with the next offset as the transaction version. What was buffered
-    when the process died is taken from the log at the next start."""
+    """Buffers and commits after `flush_rows` rows or 30 s, with the next position as the transaction version. What was buffered
+    when the process died is taken from the log at the next start. Fenced when another process has committed since."""
 
-    def __init__(self, ctx: Context, spec: StreamSpec, *, flush_rows: int = FLUSH_ROWS) -> None:
+    def __init__(self, ctx: Context, spec: StreamSpec, partition: int = 0, *, flush_rows: int = FLUSH_ROWS) -> None:
         self._flush_rows = flush_rows
         self._lake = ctx.lake
         self._table = table_of(ctx, spec.name)
+        self._partition = partition
+        self._application = application_of(partition)
+        self._committed = self._lake.committed(self._table, self._application)
         self._empty = event_schema(spec).to_frame()
         self._buffer: list[pl.DataFrame] = []
         self._rows = 0
         self._since = 0.0
         self._commits = 0
-        self._held = max(0, self._lake.committed(self._table, LAKE_APPLICATION))
+        self._held = max(base_of(partition), self._committed)
         self._next = self._held
-        applied = position(ctx, spec.name).next_offset
+        applied = base_of(partition) + position(ctx, spec.name, partition).next_offset
         if self._held < applied:
-            LOG.info("lake.catching_up", stream=spec.name, first=self._held, upto=applied)
-            stored, held = lake_events(ctx, spec)
-            self(AppliedBatch(spec.name, log_events(ctx, spec, held, applied, stored[spec.id]), applied))
+            LOG.info("lake.catching_up", stream=spec.name, partition=partition, first=self._held, upto=applied)
+            known = lake_events(ctx, spec, [held_to(ctx, spec, other) for other in range(spec.partitions)])[spec.id]
+            self(AppliedBatch(spec.name, log_events(ctx, spec, self._held, applied, known), applied, partition))
             self.flush()
 
     def __call__(self, batch: AppliedBatch) -> None:
@@ -58,11 +62,12 @@ class LakeSink:
             return
         frame = pl.concat(self._buffer) if self._buffer else self._empty
         if frame.height or self._next - self._held >= self._flush_rows:
-            placed = frame.with_columns(pl.lit(0, pl.Int32).alias("_partition"))
-            self._lake.append(self._table, placed, application=LAKE_APPLICATION, version=self._next)
+            offset = pl.col("_offset") - base_of(self._partition)
+            placed = frame.with_columns(offset, pl.lit(self._partition, pl.Int32).alias("_partition"))
+            self._lake.append(self._table, placed, application=self._application, version=self._next, after=self._committed)
             self._commits += 1
-            self._held = self._next
+            self._held = self._committed = self._next
         self._buffer, self._rows = [], 0
-        if self._commits >= COMPACT_COMMITS:
+        if self._commits >= COMPACT_COMMITS and self._partition == 0:
             self._lake.compact(self._table)
             self._commits = 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headrace.data import datasets, quarantine
+from headrace.data import contract_results, datasets, quarantine
+from headrace.data.contract_results import ContractReport
 from headrace.data.ingest import IngestResult, ingest
+from headrace.data.sources import SourceReading, SourceStatus, read_source, source_status
 from headrace.data.status import stream_status
 from headrace.data.types import DatasetVersion, QuarantineEntry, StreamStatus
 from headrace.engines.context import Context
@@ -21,8 +23,28 @@ def list_streams(ctx: Context) -> list[StreamStatus]:
 
 @operation("streams.ingest", permission=Permission.WRITE_EVENTS, changes=True, cli="ingest")
 def ingest_file(ctx: Context, *, stream: str, path: Path) -> IngestResult:
-    """Append every row of a Parquet, CSV or NDJSON file to a stream, as history."""
+    """Append every row of a Parquet, CSV or NDJSON file, or of a folder of them, to a stream as history; resumable."""
     return ingest(ctx, stream, path)
+
+
+@operation("sources.list", permission=Permission.READ, http="GET /sources", cli="sources list")
+def list_sources(ctx: Context) -> list[SourceStatus]:
+    """List the batch sources: what they read into which stream, rows so far, last and next reading, last error."""
+    return source_status(ctx)
+
+
+@operation(
+    "sources.read", permission=Permission.WRITE_EVENTS, changes=True, http="POST /sources/{source}/read", cli="sources read"
+)
+def read_source_now(ctx: Context, *, source: str) -> SourceReading:
+    """Append what is new in a batch source now, whenever it is due next."""
+    return read_source(ctx, source)
+
+
+@operation("contracts.show", permission=Permission.READ, http="GET /streams/{stream}/contract", cli="contracts show")
+def show_contract(ctx: Context, *, stream: str) -> ContractReport:
+    """Show how the contract of a stream held: events refused and warned of by rule, freshness, volume, the newest batches."""
+    return contract_results.report(ctx, stream)
 
 
 @operation("quarantine.list", permission=Permission.READ, http="GET /streams/{stream}/quarantine", cli="quarantine list")

@@ -16,8 +16,11 @@ from headrace.data.types import QuarantineEntry, StreamSpec, Violation
 from headrace.engines.context import Context
 from headrace.engines.events.port import Records
 from headrace.kernel.errors import NotFound
+from headrace.kernel.partitions import base_of
 
 OTHER_CONTENT = "the same id came before with other content"
+LAST_POSITION = (1 << 62) - 1
+"""After every event of every partition."""
 _CHUNK = 65_536
 
 
@@ -33,6 +36,7 @@ class QuarantineRecord(msgspec.Struct, omit_defaults=True):
     value: str = ""
     raw: str = ""
     base64: bool = False
+    rule: str = ""
     replayed: bool = False
 
 
@@ -47,19 +51,28 @@ def records(ctx: Context, stream: str) -> Iterator[QuarantineRecord]:
         offset = part.next
 
 
-def refused_offsets(ctx: Context, stream: str) -> set[int]:
-    """The offsets of all events that were ever refused; a replayed event is accepted at its new offset."""
-    return {record.offset for record in records(ctx, stream) if not record.replayed}
+def refused_offsets(ctx: Context, stream: str) -> dict[int, str]:
+    """The positions of all events that were ever refused, each with the rule; a replayed event is accepted at its new
+    position."""
+    return {record.offset: record.rule for record in records(ctx, stream) if not record.replayed}
 
 
-def add(ctx: Context, spec: StreamSpec, raw: Records, refused: Sequence[tuple[int, Violation]]) -> None:
-    """Append the refused events, all or none. `raw` holds them by their offsets."""
+def add(ctx: Context, spec: StreamSpec, raw: Records, refused: Sequence[tuple[int, Violation]], partition: int = 0) -> None:
+    """Append the refused events, all or none, by their positions. `raw` holds them by their offsets in the partition."""
     values = []
     for offset, violation in refused:
-        content = raw.values[offset - raw.first]
+        content = raw.values[offset - base_of(partition) - raw.first]
         text, is_base64 = _text(content)
         entry = QuarantineRecord(
-            1, offset, _event_id(spec, content, offset), violation.field, violation.reason, violation.value, text, is_base64
+            1,
+            offset,
+            _event_id(spec, content, offset),
+            violation.field,
+            violation.reason,
+            violation.value,
+            text,
+            is_base64,
+            violation.broken,
         )
         values.append(msgspec.json.encode(entry))
     if values:
@@ -86,26 +99,31 @@ def _event_id(spec: StreamSpec, content: bytes, offset: int) -> str:
 def entries(ctx: Context, stream: str) -> list[QuarantineEntry]:
     """The refused events that were not replayed, oldest first. NotFound for an undeclared stream."""
     ctx.specs.get(StreamSpec, stream)
-    waiting: dict[int, QuarantineRecord] = {}
+    return [QuarantineEntry(r.id, r.offset, r.field, r.reason, r.value, r.raw) for r in _waiting(ctx, stream)]
+
+
+def _waiting(ctx: Context, stream: str) -> list[QuarantineRecord]:
+    """A process that was replaced in the middle of a step may have refused an event a second time: the first counts."""
+    waiting: dict[int, QuarantineRecord | None] = {}
     for record in records(ctx, stream):
         if record.replayed:
-            waiting.pop(record.offset, None)
+            waiting[record.offset] = None
         else:
-            waiting[record.offset] = record
-    return [QuarantineEntry(r.id, r.offset, r.field, r.reason, r.value, r.raw) for r in waiting.values()]
+            waiting.setdefault(record.offset, record)
+    return [record for record in waiting.values() if record is not None]
 
 
 def replay(ctx: Context, stream: str, id: str | None = None) -> dict[str, int]:
     """Check the waiting events (or those with this id) under today's contract and append the good ones to the stream
     again. Returns `{"replayed", "still_bad"}`. NotFound for an unknown stream or id."""
     spec = ctx.specs.get(StreamSpec, stream)
-    waiting = entries(ctx, stream)
+    waiting = _waiting(ctx, stream)
     chosen = [entry for entry in waiting if id is None or entry.id == id]
     if id is not None and not chosen:
         raise NotFound.of("quarantined event", id, (entry.id for entry in waiting[:20]))
     good: list[tuple[int, bytes]] = []
     for entry in chosen:
-        content = ctx.events.read(ctx.namespace.stream(stream), 0, entry.offset, max_records=1).values[0]
+        content = base64.b64decode(entry.raw) if entry.base64 else entry.raw.encode()  # the log may have dropped it
         if _is_good(ctx, spec, content):
             good.append((entry.offset, content))
     if good:
@@ -121,5 +139,5 @@ def _is_good(ctx: Context, spec: StreamSpec, content: bytes) -> bool:
     frame, refused = contract.decode_batch([content], ctx.clock.now())
     if refused:
         return False
-    placed = frame.with_columns(pl.lit(2**62, pl.Int64).alias("_offset"))
+    placed = frame.with_columns(pl.lit(LAST_POSITION, pl.Int64).alias("_offset"))
     return not IdentityIndex(ctx, spec).identify(placed).conflicting.any()

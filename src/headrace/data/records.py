@@ -10,29 +10,52 @@ from headrace.data.appending import EventHeader
 from headrace.data.contract import contract_of
 from headrace.data.types import StreamSpec, Violation
 from headrace.engines.events.port import Records
+from headrace.kernel.partitions import base_of, partition_of_key
 
 _decode_header = msgspec.json.Decoder(EventHeader).decode
 
 
 def event_schema(spec: StreamSpec) -> pl.Schema:
-    """The columns of accepted events: the declared fields, `_offset` and `_created` (microseconds)."""
-    return pl.Schema({**contract_of(spec).schema, "_offset": pl.Int64(), "_created": pl.Int64()})
+    """The columns of accepted events: the declared fields, `_extra` (a JSON object of the members that are no field, null
+    without), `_offset` and `_created` (microseconds)."""
+    return pl.Schema({**contract_of(spec).schema, "_extra": pl.String(), "_offset": pl.Int64(), "_created": pl.Int64()})
 
 
-def decode_records(spec: StreamSpec, records: Records) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
-    """The events that fulfil the contract, with `event_schema`, and the refused ones by offset.
+def decode_records(spec: StreamSpec, records: Records, partition: int = 0) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
+    """The events of a partition that fulfil the contract, with `event_schema`, and the refused ones by position.
 
     The answer depends on the records and the contract alone: an event is judged by the clock at its arrival.
     """
     arrived, history = _arrivals(records)
-    frame, refused = contract_of(spec).decode_batch(records.values, arrived)
+    contract = contract_of(spec)
+    frame, refused = contract.decode_batch(records.values, arrived)
     index = frame["_index"].to_numpy()
+    extra = contract.unknown([records.values[place] for place in index])
+    frame = frame.with_columns(pl.Series("_extra", extra, dtype=pl.String))
     if spec.created is not None:
         created = frame[spec.created].to_physical().fill_null(pl.Series(arrived[index]))
     else:
         created = pl.Series(np.where(history[index], frame[spec.time].to_physical().to_numpy(), arrived[index]))
-    frame = frame.with_columns((pl.col("_index") + records.first).alias("_offset"), created.alias("_created"))
-    return frame.drop("_index"), [(records.first + place, violation) for place, violation in refused]
+    first = base_of(partition) + records.first
+    frame = frame.with_columns((pl.col("_index") + first).alias("_offset"), created.alias("_created")).drop("_index")
+    elsewhere = _elsewhere(spec, frame, partition)
+    if elsewhere:
+        frame = frame.filter(~pl.col("_offset").is_in([offset for offset, _ in elsewhere]))
+    return frame, [*((first + place, violation) for place, violation in refused), *elsewhere]
+
+
+def _elsewhere(spec: StreamSpec, frame: pl.DataFrame, partition: int) -> list[tuple[int, Violation]]:
+    """Events whose key belongs to another partition: a foreign producer put them here, or a contract that did not
+    accept them then."""
+    if spec.partitions == 1:
+        return []
+    keys = frame[spec.key].to_physical().to_list()
+    belongs = {key: partition_of_key(key, spec.partitions) for key in set(keys)}
+    return [
+        (offset, Violation(spec.key, f"belongs to partition {belongs[key]}, stood in {partition}: replay it", str(key)))
+        for offset, key in zip(frame["_offset"].to_list(), keys, strict=True)
+        if belongs[key] != partition
+    ]
 
 
 def _arrivals(records: Records) -> tuple[np.ndarray, np.ndarray]:

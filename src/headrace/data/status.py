@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from headrace.data.positions import position
+from headrace.data.appending import stream_ends
+from headrace.data.positions import positions, watermark
 from headrace.data.types import StreamSpec, StreamStatus
 from headrace.engines.context import Context
 from headrace.kernel.times import format_time
@@ -12,12 +13,19 @@ def stream_status(ctx: Context) -> list[StreamStatus]:
     """One record per declared stream, in order of declaration."""
     found = []
     for spec in ctx.specs.all(StreamSpec):
-        at = position(ctx, spec.name)
-        end = ctx.events.end(ctx.namespace.stream(spec.name), 0)
-        watermark = None if at.watermark is None else format_time(at.watermark)
+        parts = positions(ctx, spec)
+        applied, end = sum(at.next_offset for at in parts), sum(stream_ends(ctx, spec.name))
+        newest = watermark(ctx, spec.name)
         found.append(
             StreamStatus(
-                spec.name, at.next_offset, end, end - at.next_offset, at.accepted, at.redelivered, at.quarantined, watermark
+                spec.name,
+                applied,
+                end,
+                end - applied,
+                sum(at.accepted for at in parts),
+                sum(at.redelivered for at in parts),
+                sum(at.quarantined for at in parts),
+                None if newest is None else format_time(newest),
             )
         )
     return found

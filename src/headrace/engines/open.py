@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headrace.engines.catalog.port import Catalog
 from headrace.engines.context import Context
+from headrace.engines.events.repairs import Repair, repairs
 from headrace.kernel.clocks import EventClock
 from headrace.kernel.errors import IncompatibleFormat, InvalidInput
 from headrace.kernel.identity import LOCAL, Principal
@@ -85,6 +86,11 @@ def open_catalog(settings: Settings) -> Catalog:
     prepare_data_folder(settings.data)
     check_catalog(settings)
     return SqlCatalog(_catalog_url(settings))
+
+
+def event_log_repairs(settings: Settings) -> list[Repair]:
+    """The unfinished appends that were cut off the embedded event log when it was opened after a crash."""
+    return repairs(settings.data / "events")
 
 
 def open_context(

@@ -41,14 +41,12 @@ def _snapshots(
 ) -> pl.DataFrame:
     """For each multiple of the period, the keys of which an event with a time up to then was known by then."""
     time = frame[stream.time].to_physical()
-    seen = frame.select(pl.col(spine.key).alias("key"), pl.max_horizontal(time, pl.col("_created")).alias("seen")).drop_nulls()
-    first = seen.group_by("key").agg(pl.col("seen").min()).sort("key")
-    low = int(first["seen"].min() or 0) if start is None else start  # type: ignore[arg-type]
+    seen = frame.select(*spine.keys, pl.max_horizontal(time, pl.col("_created")).alias("_seen")).drop_nulls()
+    first = seen.group_by(spine.keys).agg(pl.col("_seen").min()).sort(spine.keys)
+    low = int(first["_seen"].min() or 0) if start is None else start  # type: ignore[arg-type]
     high = (int(time.max() or 0) + 1 if len(time) else low) if end is None else end  # type: ignore[arg-type]
     points = np.arange(-(-low // spine.period) * spine.period, high, spine.period, dtype=np.int64)
     at = pl.DataFrame({"_at": points}, schema={"_at": pl.Int64})
-    rows = at.join(first, how="cross").filter(pl.col("seen") <= pl.col("_at"))
+    rows = at.join(first, how="cross").filter(pl.col("_seen") <= pl.col("_at"))
     moment = pl.col("_at").cast(pl.Datetime("us", "UTC"))
-    return rows.select(
-        pl.col("key").alias(spine.key), moment.alias(stream.time), moment.alias("_at"), pl.lit(-1, pl.Int64).alias("_own")
-    )
+    return rows.select(*spine.keys, moment.alias(stream.time), moment.alias("_at"), pl.lit(-1, pl.Int64).alias("_own"))

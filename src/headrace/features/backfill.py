@@ -12,7 +12,7 @@ from headrace.features.frames import AskingPoints, argument_array, frame_of, vie
 from headrace.features.reducers import Values
 from headrace.features.requests import evaluate_requests, ordered
 from headrace.features.timeline import ALWAYS
-from headrace.features.types import FeatureSet, WindowView
+from headrace.features.types import FeatureSet, StoredView
 from headrace.kernel.specs import Specs
 
 
@@ -33,7 +33,7 @@ def created_positions(frame: pl.DataFrame, at: np.ndarray) -> np.ndarray:
 
 
 def asking_points_of(
-    view: WindowView, asking: pl.DataFrame, frames: Mapping[str, pl.DataFrame], spine: str | None
+    view: StoredView, asking: pl.DataFrame, frames: Mapping[str, pl.DataFrame], spine: str | None
 ) -> AskingPoints:
     """The asking points as `view` sees them. `spine`: the stream whose events the rows are, None for snapshots."""
     at = asking["_at"].to_physical().to_numpy()
@@ -57,7 +57,7 @@ def backfill(
 
     frames = {name: frame if name == spine else in_order_of_creation(frame) for name, frame in frames.items()}
 
-    def evaluated(view: WindowView) -> list[Values]:
+    def evaluated(view: StoredView) -> list[Values]:
         return view_values(view, asking_points_of(view, asking, frames, spine), frames, specs)
 
     with ThreadPoolExecutor(2) as pool:
@@ -66,14 +66,14 @@ def backfill(
 
 
 def feature_columns(
-    features: FeatureSet, asking: pl.DataFrame, views: Mapping[WindowView, list[Values]], specs: Specs
+    features: FeatureSet, asking: pl.DataFrame, views: Mapping[StoredView, list[Values]], specs: Specs
 ) -> list[pl.Series]:
-    """The features as columns in model order, from the values of the views."""
+    """The features as columns in model order, texts among them, from the values of the views."""
     columns: dict[str, pl.Series] = {}
     for view, values in views.items():
         columns.update({series.name: series for series in view_series(view, values, specs)})
     columns.update(_request_columns(features, asking, columns))
-    return [columns[name] if name in columns else asking[name] for name in features.columns]
+    return [columns[name] if name in columns else asking[name] for name in features.given]
 
 
 def _request_columns(features: FeatureSet, asking: pl.DataFrame, computed: Mapping[str, pl.Series]) -> dict[str, pl.Series]:

@@ -1,10 +1,8 @@
-"""Backfill straight from files of events: no server, no data folder."""
+"""The accepted events of a file, in memory."""
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +10,11 @@ import polars as pl
 
 from headrace.data.contract import contract_of
 from headrace.data.encoding import json_events
-from headrace.data.files import format_of, read_lines, read_table, read_text_table, write_table
+from headrace.data.files import format_of, read_lines, read_table, read_text_table
 from headrace.data.types import StreamSpec
-from headrace.features.asking import asking_points
-from headrace.features.backfill import backfill, streams_of
-from headrace.features.types import EventSpine, FeatureSet, FeatureSource, RequestFeatures, RequestField, WindowView
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import InvalidInput, NotFound, UsageError
+from headrace.kernel.errors import InvalidInput
 from headrace.kernel.log import LOG
-from headrace.kernel.specs import Specs
-
-
-def select_features(specs: Specs, stream: StreamSpec, names: Sequence[str] | None) -> FeatureSet:
-    """The views and functions called `names`, or fields of the asking event; by default all that it can be asked for."""
-    declared: dict[str, FeatureSource] = {f.name: f for f in specs.all(RequestFeatures)}
-    declared.update({view.name: view for view in specs.all(WindowView)})
-    fields = {field.name for field in stream.fields}
-    if names is None:
-        views = [view for view in specs.all(WindowView) if set(view.by) <= fields]
-        ready = fields | {column for view in views for column in view.columns}
-        functions: list[RequestFeatures] = []
-        waiting = specs.all(RequestFeatures)
-        while possible := [f for f in waiting if set(f.inputs) <= ready]:
-            functions += possible
-            ready |= {column for f in possible for column in f.columns}
-            waiting = [f for f in waiting if f not in possible]
-        return FeatureSet((*functions, *views))
-    sources: list[FeatureSource] = []
-    for name in names:
-        if name not in declared and name not in fields:
-            raise NotFound.of("feature", name, [*declared, *fields])
-        sources.append(declared.get(name, RequestField(name)))
-    return FeatureSet(tuple(sources))
 
 
 def read_events(stream: StreamSpec, path: Path, *, order_by: str | None) -> pl.DataFrame:
@@ -70,7 +41,7 @@ def _typed(stream: StreamSpec, path: Path, order_by: str | None) -> tuple[pl.Dat
     """Of a Parquet file: the accepted events with `_offset`, and why the others are refused."""
     wanted = dict.fromkeys([*(field.name for field in stream.fields), *([order_by] if order_by else [])])
     frame = _read_parquet(path, wanted)
-    _check_columns(stream, path, frame.columns, order_by)
+    check_columns(stream, path, frame.columns, order_by)
     if order_by is not None:
         frame = frame.sort(order_by, maintain_order=True, nulls_last=True)
     contract = contract_of(stream)
@@ -84,7 +55,7 @@ def _typed(stream: StreamSpec, path: Path, order_by: str | None) -> tuple[pl.Dat
 def _textual(stream: StreamSpec, path: Path, order_by: str | None) -> tuple[pl.DataFrame, list[Any]]:
     """Of a CSV or NDJSON file, each row by itself: a bad value must not decide the type of its column."""
     table = read_table(path)
-    _check_columns(stream, path, table.columns, order_by)
+    check_columns(stream, path, table.columns, order_by)
     if format_of(path) == "csv":
         text = read_text_table(path)
         lines = json_events(stream.fields, text.select(f.name for f in stream.fields if f.name in text.columns), textual=True)
@@ -98,7 +69,7 @@ def _textual(stream: StreamSpec, path: Path, order_by: str | None) -> tuple[pl.D
     return frame.rename({"_index": "_offset"}), refused
 
 
-def _check_columns(stream: StreamSpec, path: Path, columns: Sequence[str], order_by: str | None) -> None:
+def check_columns(stream: StreamSpec, path: Path, columns: Sequence[str], order_by: str | None) -> None:
     """InvalidInput when the file lacks a column that must be there."""
     missing = [field.name for field in stream.fields if field.name not in columns and not field.nullable]
     if order_by is not None and order_by not in columns:
@@ -126,45 +97,3 @@ def _read_parquet(path: Path, wanted: Iterable[str]) -> pl.DataFrame:
 def _increasing(ids: pl.Series) -> bool:
     """Whether integer ids only grow, which spares the search for repeated ones."""
     return ids.dtype.is_integer() and bool((ids.diff().slice(1) > 0).all())
-
-
-def backfill_files(
-    specs: Specs,
-    streams: Mapping[str, Path],
-    *,
-    spine: str,
-    order_by: str | None = None,
-    features: Sequence[str] | None = None,
-    out: Path,
-) -> dict[str, Any]:
-    """Write one row per event of the stream `spine` in arrival order: its key, its time, then the features (Parquet).
-
-    Returns `{"rows", "features", "seconds", "peak_rss_mb"}`. `order_by` orders the file of the spine.
-    """
-    began = MACHINE.monotonic()
-    stream = specs.get(StreamSpec, spine)
-    for name in streams:
-        specs.get(StreamSpec, name)
-    chosen = select_features(specs, stream, features)
-    needed = list(dict.fromkeys([spine, *streams_of(chosen)]))
-    absent = [name for name in needed if name not in streams]
-    if absent:
-        raise UsageError(
-            f"the features read the stream `{absent[0]}`, which is not given", hint=f"add --stream {absent[0]}=PATH"
-        )
-
-    def read(name: str) -> pl.DataFrame:
-        return read_events(specs.get(StreamSpec, name), streams[name], order_by=order_by if name == spine else None)
-
-    with ThreadPoolExecutor(2) as pool:
-        frames = dict(zip(needed, pool.map(read, needed), strict=True))
-    asking = asking_points(EventSpine(spine), frames, specs)
-    rows = backfill(chosen, asking, frames, specs, spine=spine)
-    columns = dict.fromkeys([stream.key, stream.time, *chosen.columns])
-    write_table(rows.select(*columns), out)
-    return {
-        "rows": len(rows),
-        "features": len(chosen.columns),
-        "seconds": round(MACHINE.monotonic() - began, 3),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-    }

@@ -11,11 +11,15 @@ import polars as pl
 
 from headrace.data.types import FieldType, StreamSpec
 from headrace.features.codes import key_codes
+from headrace.features.column_types import column_types, output_aggregates
+from headrace.features.hyperloglog import DISTINCT_BOUND
 from headrace.features.kernel import evaluate
+from headrace.features.newest import KnownEvents, Moments, newest_known
 from headrace.features.reducers import Column, Values
 from headrace.features.reported import Reports
 from headrace.features.timeline import Asked, Events, Timeline
-from headrace.features.types import Aggregate, WindowView
+from headrace.features.types import Aggregate, AttributeView, StoredView, WindowView
+from headrace.features.words import value_words
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.specs import Specs
 
@@ -57,12 +61,12 @@ def argument_array(values: pl.Series) -> np.ndarray:
     return values.to_numpy()
 
 
-def predicate_inputs(view: WindowView) -> tuple[str, ...]:
+def predicate_inputs(view: StoredView) -> tuple[str, ...]:
     """The columns that the view's `where` takes."""
     return () if view.predicate is None else tuple(inspect.signature(view.predicate).parameters)
 
 
-def passing(view: WindowView, frame: pl.DataFrame) -> np.ndarray:
+def passing(view: StoredView, frame: pl.DataFrame) -> np.ndarray:
     """bool [n]: the rows that the view's `where` keeps."""
     if view.predicate is None:
         return np.ones(len(frame), bool)
@@ -70,15 +74,15 @@ def passing(view: WindowView, frame: pl.DataFrame) -> np.ndarray:
     return np.broadcast_to(kept.astype(bool), len(frame))
 
 
-def kernel_column(values: pl.Series) -> Column:
+def kernel_column(values: pl.Series, *, counted: bool = False) -> Column:
     """A column for the reducers: NaN is null, -0.0 is 0.0, datetimes are microseconds, a text is the row of its first
-    occurrence."""
+    occurrence. `counted`: `distinct` is asked of it, so that texts that may be too many have their words."""
     valid = values.is_not_null().to_numpy() if values.null_count() else None
     if values.dtype == pl.String:
         codes = (values.cast(pl.Categorical).to_physical().cast(pl.Int64) + 1).fill_null(0).to_numpy()
         first = np.zeros(int(codes.max(initial=0)) + 1, np.int64)
         first[codes[::-1]] = np.arange(len(codes))[::-1]
-        return Column(first[codes], valid)
+        return Column(first[codes], valid, value_words(values) if counted and len(first) > DISTINCT_BOUND else None)
     if values.dtype.is_float():
         array = values.cast(pl.Float64).to_numpy() + 0.0
         missing = np.isnan(array)
@@ -105,13 +109,14 @@ def _reports(view: WindowView, on: pl.Series, frames: Mapping[str, pl.DataFrame]
     return Reports(np.cumsum(count) - count, count, found["time"].to_numpy(), found["offset"].to_numpy())
 
 
-def _asked_keys(view: WindowView, points: AskingPoints, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def _asked_keys(view: StoredView, points: AskingPoints, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Key codes of the events and of the asking points."""
     events = [frame[name] for name in view.by]
     if len(frame) and bool(np.all(points.own >= 0)):
         key, _ = key_codes(events, [], len(frame), 0)
         return key, key[np.searchsorted(frame["_offset"].to_numpy(), points.own)]
-    return key_codes(events, [points.frame[name] for name in view.by], len(frame), len(points.at))
+    key, asked = key_codes(events, [points.frame[name] for name in view.by], len(frame), len(points.at))
+    return key, np.minimum(asked, int(key.max(initial=-1)) + 1)  # a key without events may have a code too high for KeyedTimes
 
 
 def _added(view: WindowView, points: AskingPoints, own: np.ndarray) -> np.ndarray:
@@ -121,8 +126,33 @@ def _added(view: WindowView, points: AskingPoints, own: np.ndarray) -> np.ndarra
     return np.flatnonzero((own < 0) & points.is_event & passing(view, points.frame))
 
 
-def view_values(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
+def view_values(view: StoredView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
     """The columns of `view` at the asking points, in their order, from the events of `frames`."""
+    if isinstance(view, AttributeView):
+        return _attributes(view, points, frames, specs)
+    return _windows(view, points, frames, specs)
+
+
+def _attributes(view: AttributeView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
+    frame = frame_of(frames, view.stream)
+    key, asked_key = _asked_keys(view, points, frame)
+    if not bool(np.all(key >= 0)):
+        frame, key = frame.filter(pl.Series(key >= 0)), key[key >= 0]
+    time = frame[specs.get(StreamSpec, view.stream).time].to_physical().to_numpy()
+    events = KnownEvents(key, time, frame["_created"].to_numpy(), frame["_offset"].to_numpy())
+    rows = newest_known(events, Moments(asked_key, points.at, points.position, points.own))
+    if view.ttl is not None and len(time):
+        rows = np.where(points.at - time[rows] > view.ttl, -1, rows)
+    results: list[Values] = []
+    for name in view.source_columns:
+        spare = pl.concat([frame[name], pl.Series(name, [None], dtype=frame.schema[name])])
+        column = kernel_column(spare).take(rows)
+        values = _texts(spare, column.values) if name in view.text_columns else column.values
+        results.append((values, column.valid))
+    return results
+
+
+def _windows(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
     stream = specs.get(StreamSpec, view.stream)
     frame = frame_of(frames, view.stream)
     key, asked_key = _asked_keys(view, points, frame)
@@ -137,46 +167,38 @@ def view_values(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.
     if len(adds):
         wanted = [*view.source_columns, *(() if view.join is None else (view.join.on,))]
         rows = pl.concat([frame.select(wanted), points.frame.select(wanted)[adds]], how="vertical_relaxed")
-    columns = {name: kernel_column(rows[name]) for name in view.source_columns}
+    counted = {aggregate.column for _, aggregate in view.aggregates if aggregate.kind == "distinct"}
+    columns = {name: kernel_column(rows[name], counted=name in counted) for name in view.source_columns}
     reports = None if view.join is None else _reports(view, rows[view.join.on], frames, specs)
     time = frame[stream.time].to_physical().to_numpy()
     every = points.position is points.own and np.array_equal(own, frame["_offset"].to_numpy())
     timeline = Timeline(Events(key, time, frame["_offset"].to_numpy(), columns, reports))
     asked = Asked(asked_key, points.at, points.position, own, points.reported, added)
     results = evaluate(view, timeline, None if every else asked)
-    return [_decoded(a, v, rows) for (_, a), v in zip(_aggregates(view), results, strict=True)]
-
-
-def _aggregates(view: WindowView) -> list[tuple[str, Aggregate]]:
-    """(column name, aggregate) of every output column."""
-    repeated = [aggregate for _ in view.over for _, aggregate in view.aggregates]
-    return list(zip(view.columns, repeated, strict=True))
+    return [_decoded(a, v, rows) for (_, a), v in zip(output_aggregates(view), results, strict=True)]
 
 
 def _decoded(aggregate: Aggregate, values: Values, rows: pl.DataFrame) -> Values:
     """The values, with texts in place of the rows that stand for them."""
     if aggregate.kind not in ("first", "last") or aggregate.column is None or rows[aggregate.column].dtype != pl.String:
         return values
-    texts = (
-        rows[aggregate.column].gather(np.minimum(values[0], len(rows) - 1)) if len(rows) else pl.Series([None] * len(values[0]))
-    )
-    return texts.to_numpy(), values[1]
+    return _texts(rows[aggregate.column], values[0]), values[1]
 
 
-def _dtype(aggregate: Aggregate, stream: StreamSpec) -> pl.DataType:
-    if aggregate.kind in ("count", "distinct"):
-        return pl.Int64()
-    if aggregate.kind in ("min", "max", "first", "last") and aggregate.column is not None:
-        return DTYPES[stream.field(aggregate.column).type]
-    return pl.Float64()
+def _texts(column: pl.Series, places: np.ndarray) -> np.ndarray:
+    """The texts at the places in a column, which may be one beyond its end."""
+    if not len(column):
+        return np.full(len(places), None)
+    texts: np.ndarray = column.gather(np.minimum(places, len(column) - 1)).to_numpy()
+    return texts
 
 
-def view_series(view: WindowView, results: list[Values], specs: Specs) -> list[pl.Series]:
+def view_series(view: StoredView, results: list[Values], specs: Specs) -> list[pl.Series]:
     """The results as columns: counts Int64, sum, mean, std and share Float64, others of the source's type."""
-    stream = specs.get(StreamSpec, view.stream)
+    kinds = column_types(view, specs.get(StreamSpec, view.stream))
     series = []
-    for (name, aggregate), (values, defined) in zip(_aggregates(view), results, strict=True):
-        dtype = _dtype(aggregate, stream)
+    for (name, kind), (values, defined) in zip(kinds.items(), results, strict=True):
+        dtype = DTYPES[kind]
         column = pl.Series(name, values.tolist(), dtype=dtype) if dtype == pl.String else pl.Series(name, values).cast(dtype)
         if defined is not None:
             column = column.set(pl.Series(~defined), None)

@@ -14,13 +14,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.features.reducers import Column, Dense, Values, chunks, expand, fill_empty, reduce_column, reduce_slices
+from headrace.features.reduceat import chunks, expand, reduce_slices
+from headrace.features.reducers import Column, Dense, Values, fill_empty, reduce_column
 from headrace.features.reported import ReportedEvents, Reports
+from headrace.features.tiles import tile_runs
 from headrace.features.timeline import ALWAYS, Asked, Timeline, order
 from headrace.features.types import WindowView
+from headrace.kernel.errors import InvalidSystem
 
 BLOCK = 1 << 17
 """Asking points that are evaluated at once: their arrays stay in the processor's cache."""
+MOST_ADDITIONS = 100_000_000_000
+SAMPLE = 4096
+"""Asking points from which the additions are estimated."""
 
 
 def _before_own(timeline: Timeline, asked: Asked, ends: np.ndarray, own_event: bool) -> np.ndarray:
@@ -73,8 +79,17 @@ class Prepared:
     reported: ReportedEvents | None
 
     @classmethod
-    def of(cls, view: WindowView, columns: Mapping[str, Column], reports: Reports | None) -> Prepared:
-        dense = {name: Dense.of(columns[name]) for name in view.source_columns}
+    def of(
+        cls, view: WindowView, columns: Mapping[str, Column], reports: Reports | None, rows: np.ndarray, time: np.ndarray
+    ) -> Prepared:
+        """`rows` tells which events are of one slice or of one key, `time` int64 [n] are their times; columns may go on
+        with events that are only gathered."""
+        runs = None
+        if view.resolution:
+            runs = tile_runs(rows, time, view.resolution)
+            longest = max((len(column.values) for column in columns.values()), default=len(runs))
+            runs = np.append(runs, np.full(longest - len(runs), len(runs)))
+        dense = {name: Dense.of(columns[name], runs) for name in view.source_columns}
         return cls(dense, None if reports is None else ReportedEvents(reports))
 
 
@@ -108,15 +123,19 @@ def _reduce_gathered(
     added = stops[adds] - 1
     index[added] = asked.added[adds]
     seen = np.ones(len(index), bool)
+    time = asked.time[row]
     if len(timeline.events.offset):
         seen = timeline.events.offset.take(index, mode="clip") <= asked.position[row]
         seen[added] = True
+        old = np.delete(np.arange(len(index)), added)
+        time[old] = timeline.events.time[index[old]]
     before = np.zeros(len(index) + 1, np.int64)
     np.cumsum(seen, out=before[1:])
     index = index[seen]
     columns = {name: column.take(index) for name, column in timeline.events.columns.items()}
     reports = timeline.events.reports
-    prepared = Prepared.of(view, columns, None if reports is None else reports.take(index))
+    reports = None if reports is None else reports.take(index)
+    prepared = Prepared.of(view, columns, reports, row[seen], time[seen])
     compact = [before[stops - lengths + (first - widest)] for first in starts]
     return reduce_view(view, prepared, asked, compact, before[stops])
 
@@ -124,7 +143,7 @@ def _reduce_gathered(
 def _slices(view: WindowView, timeline: Timeline, asked: Asked, first: int | None) -> tuple[list[np.ndarray], np.ndarray]:
     """The starts for each window and the ends. `first`: the asking points are the events from this place on."""
     upper = asked.time - view.delay if view.delay else asked.time
-    starts = [timeline.after(asked.key, upper - width) for _, width in view.over]
+    starts = [timeline.after(asked.key, view.begin(upper - width)) for _, width in view.over]
     if view.delay:
         return starts, timeline.after(asked.key, upper)
     if first is not None:
@@ -151,6 +170,24 @@ def _evaluate_block(
         yield part, _reduce_gathered(view, timeline, asked.take(part), [start[part] for start in starts], ends[part])
 
 
+def _check_additions(view: WindowView, timeline: Timeline, asked: Asked) -> None:
+    """InvalidSystem when the windows would take more than MOST_ADDITIONS, estimated from evenly spaced asking points."""
+    added = len(view.over) * sum(a.kind not in ("count", "first", "last") for _, a in view.aggregates)
+    rows = len(asked.key)
+    if view.resolution or added * rows * len(timeline.index) <= MOST_ADDITIONS:
+        return
+    sample = asked.take(slice(None, None, max(rows // SAMPLE, 1)))
+    starts, ends = _slices(view, timeline, sample, None)
+    lengths = sum(int(np.maximum(ends - first, 0).sum()) for first in starts)
+    estimated = lengths * (added // len(view.over)) * rows / len(sample.key)
+    if estimated > MOST_ADDITIONS:
+        raise InvalidSystem(
+            f"{view.where}: the windows of view `{view.name}` would take about {estimated:.0e} additions for {rows} asking "
+            f"points, more than {MOST_ADDITIONS:.0e}",
+            hint='add tile by tile: resolution="1h" (windows then begin at full hours), or shorten `over`',
+        )
+
+
 def evaluate(view: WindowView, timeline: Timeline, asked: Asked | None) -> list[Values]:
     """The columns of `view` at each asking point, in the order of `asked`. None: each event of the timeline asks, at its
     own time and offset, in order of offset."""
@@ -162,7 +199,8 @@ def evaluate(view: WindowView, timeline: Timeline, asked: Asked | None) -> list[
         asked = Asked(events.key, events.time, events.offset, events.offset, np.broadcast_to(ALWAYS, n), np.broadcast_to(-1, n))
     else:
         asked = asked.take(index)
-    prepared = Prepared.of(view, events.columns, events.reports)
+    _check_additions(view, timeline, asked)
+    prepared = Prepared.of(view, events.columns, events.reports, timeline.events.key, timeline.events.time)
     results: list[Values] = []
     for first in range(0, max(len(index), 1), BLOCK):
         block = asked.take(slice(first, first + BLOCK))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from headrace.data.applying import AppliedBatch
+from headrace.data.fencing import Fence
 from headrace.data.history import history
 from headrace.data.positions import position
 from headrace.data.types import StreamSpec
@@ -17,26 +18,29 @@ from headrace.engines.online.port import OnlineStore
 from headrace.features.codes import key_codes
 from headrace.features.frames import passing
 from headrace.features.report_index import Changes, ReportIndex
-from headrace.features.state import NEVER, Applied, StateLayout, entity_keys, pack_states, unpack_states
+from headrace.features.state import NEVER, Applied, StateLayout, entity_keys, pack_states, pack_texts, texts_of, unpack_states
 from headrace.features.timeline import ALWAYS, order
-from headrace.features.types import WindowView
+from headrace.features.types import AttributeView, StoredView
+from headrace.features.words import value_word
 from headrace.kernel.log import LOG
+from headrace.kernel.partitions import base_of
 
 CHUNK = 262_144
 """Events that a rebuild applies at once."""
 
 
 class ViewWriter:
-    """The state of one view; every method returns what has to be written with it, at once."""
+    """The state of one view, of the keys of one partition; every method returns what has to be written with it, at once."""
 
-    def __init__(self, online: OnlineStore, layout: StateLayout) -> None:
+    def __init__(self, online: OnlineStore, layout: StateLayout, partition: int = 0) -> None:
         self.layout = layout
         self._online = online
+        self._applied_key = layout.applied_key_of(partition)
         join = layout.view.join
         self._index = None if join is None else ReportIndex(layout, join.on)
 
     def applied(self) -> Applied:
-        return Applied.unpack(self._online.get(self.layout.applied_key))
+        return Applied.unpack(self._online.get(self._applied_key))
 
     def apply_events(self, frame: pl.DataFrame, next_offset: int) -> Changes:
         """Insert the events in order, late ones too, and trim by the stream's watermark what no window can reach."""
@@ -47,7 +51,7 @@ class ViewWriter:
         time = frame[layout.stream.time].to_physical().to_numpy()
         kept = frame["_offset"].to_numpy() > applied.stream
         watermark = max(applied.watermark, int(time[kept].max(initial=NEVER)))
-        trim = watermark - layout.stream.lateness - view.span
+        trim = NEVER if view.span is None else watermark - layout.stream.lateness - view.span
         kept &= time > trim
         if not layout.keeps_filtered and view.predicate is not None:
             kept = kept & passing(view, frame)
@@ -57,13 +61,15 @@ class ViewWriter:
         if kept.any():
             if not kept.all():
                 frame, code = frame.filter(pl.Series(kept)), code[kept]
-            changes.update(self._insert(frame, code, trim, next_offset - 1))
+            oldest = watermark - layout.stream.lateness
+            changes.update(self._insert(frame, code, trim, oldest, next_offset - 1))
         if self._index is not None:
             changes.update(self._index.forget(self._online, trim))
-        changes[layout.applied_key] = Applied(next_offset - 1, applied.report, watermark).pack()
+        changes[self._applied_key] = Applied(next_offset - 1, applied.report, watermark).pack()
         return changes
 
-    def _insert(self, frame: pl.DataFrame, code: np.ndarray, trim: int, position: int) -> Changes:
+    def _insert(self, frame: pl.DataFrame, code: np.ndarray, trim: int, oldest: int, position: int) -> Changes:
+        """`oldest`: the oldest asking time that the state must reach."""
         _, first, code = np.unique(code, return_index=True, return_inverse=True)
         entities = entity_keys(frame, self.layout.view.by, first)
         keys = [self.layout.key(entity) for entity in entities]
@@ -80,10 +86,36 @@ class ViewWriter:
         index = order(code, np.zeros_like(time))
         if bool(np.any((np.diff(time[index]) < 0) & (np.diff(code[index]) == 0))):
             index = order(code, time)
+        if isinstance(self.layout.view, AttributeView):
+            index = self._newest(events, code, oldest)
         index = index[time[index] > trim]
         sizes = np.bincount(code[index], minlength=len(keys))
         blobs = pack_states(events[:, index], sizes, position, guards[:, 1])
-        return changes | dict(zip(keys, blobs, strict=True))
+        changes.update(zip(keys, blobs, strict=True))
+        if self.layout.view.text_sources:
+            changes.update(self._texts(frame, entities, events[:, index], sizes))
+        return changes
+
+    def _newest(self, events: np.ndarray, code: np.ndarray, oldest: int) -> np.ndarray:
+        """The order of the events, without those that no asking time from `oldest` on can see: of those that were and were
+        known before it, all but the newest of each key."""
+        words = self.layout.words
+        time, created = events[words["time"]], events[words["created"]]
+        index = np.lexsort((events[words["offset"]], created, time, code))
+        settled = np.flatnonzero(np.maximum(time, created)[index] < oldest)
+        mine = code[index[settled]]
+        hidden = settled[:-1][mine[1:] == mine[:-1]]
+        return np.delete(index, hidden)
+
+    def _texts(self, frame: pl.DataFrame, entities: list[bytes], events: np.ndarray, sizes: np.ndarray) -> Changes:
+        """The texts of the states, those of events that are gone left out."""
+        keys = [self.layout.texts_key(entity) for entity in entities]
+        texts = texts_of(self._online.get_many(keys))
+        for column in self.layout.view.text_sources:
+            texts |= {value_word(text): text for text in frame[column].unique().drop_nulls()}
+        words = events[[self.layout.words[f"value {column}"] for column in self.layout.view.text_sources]]
+        ends = np.cumsum(sizes).tolist()
+        return {key: pack_texts(words[:, a:b], texts) for key, a, b in zip(keys, [0, *ends], ends, strict=False)}
 
     def _join(self, index: ReportIndex, frame: pl.DataFrame, events: np.ndarray, entities: list[bytes]) -> Changes:
         """Enter the events where their reports will look for them, and take over the reports that came before."""
@@ -120,7 +152,7 @@ class ViewWriter:
                 changes[key] = type(entry)(entry.time, entry.offset, earliest[key], entry.entity).pack()
         changes.update(self._index.wait(waiting))
         changes.update(self._mark(marks, next_offset - 1))
-        changes[self.layout.applied_key] = Applied(applied.stream, next_offset - 1, applied.watermark).pack()
+        changes[self._applied_key] = Applied(applied.stream, next_offset - 1, applied.watermark).pack()
         return changes
 
     def _mark(self, marks: dict[bytes, list[tuple[int, int]]], position: int) -> Changes:
@@ -137,20 +169,27 @@ class ViewWriter:
 
 
 class OnlineViews:
-    """All materialised views of a system. Batches of different streams may come from different threads."""
+    """All materialised views of a system. Batches of different streams may come from different threads, those of different
+    partitions of one stream from different processes: they change the states of different keys."""
 
-    def __init__(self, ctx: Context, views: Sequence[WindowView]) -> None:
+    def __init__(self, ctx: Context, views: Sequence[StoredView]) -> None:
         self._ctx = ctx
         self._lock = threading.Lock()
         unique = {view.definition_hash: view for view in views}
         specs = {view.definition_hash: ctx.specs.get(StreamSpec, view.stream) for view in views}
-        self._writers = [
-            ViewWriter(ctx.online, StateLayout(view, specs[digest], ctx.namespace)) for digest, view in unique.items()
-        ]
+        self._layouts = [StateLayout(view, specs[digest], ctx.namespace) for digest, view in unique.items()]
+        self._by_partition: dict[int, list[ViewWriter]] = {}
+
+    def _writers(self, partition: int) -> list[ViewWriter]:
+        if partition not in self._by_partition:
+            layouts = [layout for layout in self._layouts if layout.stream.partitions > partition]
+            self._by_partition[partition] = [ViewWriter(self._ctx.online, layout, partition) for layout in layouts]
+        return self._by_partition[partition]
 
     def sink(self, batch: AppliedBatch) -> None:
-        """Apply a batch of accepted events to every view that reads its stream; what is applied already is skipped."""
-        self._apply(self._writers, batch)
+        """Apply a batch of accepted events to every view that reads its stream; what is applied already is skipped. Fenced
+        when the partition is another process's."""
+        self._apply(self._writers(batch.partition), batch)
 
     def _apply(self, writers: Sequence[ViewWriter], batch: AppliedBatch) -> None:
         with self._lock:
@@ -162,30 +201,36 @@ class OnlineViews:
                 if view.join is not None and view.join.report == batch.stream:
                     time = self._ctx.specs.get(StreamSpec, batch.stream).time
                     changes.update(writer.apply_reports(batch.frame, batch.next_offset, time))
-            if changes:
+            if changes and batch.fence is not None:
+                batch.fence.write(changes)
+            elif changes:
                 self._ctx.online.write(changes)
 
-    def rebuild(self) -> None:
+    def rebuild(self, partition: int = 0, fences: Mapping[str, Fence] | None = None) -> None:
         """Bring every view to the applied positions of its streams from their history: after power loss, for a new view.
+        `fences` of the streams, as the batches have them.
 
-        Call it before the first batch. A view that is up to date costs one read.
+        Call it before the first batch of the partition. A view that is up to date costs one read.
         """
         ends: dict[str, int] = {}
         histories: dict[str, pl.DataFrame] = {}
-        for writer in self._writers:
+        base = base_of(partition)
+        for writer in self._writers(partition):
             applied = writer.applied()
             for stream, held in positions_of(writer.layout.view, applied).items():
-                end = ends.setdefault(stream, position(self._ctx, stream).next_offset)
-                if held >= end - 1:
+                end = ends.setdefault(stream, base + position(self._ctx, stream, partition).next_offset)
+                if held >= end - 1 or end == base:
                     continue
                 LOG.info("view.rebuilding", view=writer.layout.view.name, stream=stream, after=held, upto=end)
                 if stream not in histories:
-                    histories[stream] = history(self._ctx, stream).filter(pl.col("_offset") < end)
+                    own = pl.col("_offset").is_between(base, end, "left")
+                    histories[stream] = history(self._ctx, stream).filter(own)
+                fence = None if fences is None else fences[stream]
                 frame = self._needed(writer, stream, histories).filter(pl.col("_offset") > held)
                 for first in range(0, len(frame), CHUNK):
                     part = frame[first : first + CHUNK]
-                    self._apply([writer], AppliedBatch(stream, part, int(part["_offset"][-1]) + 1))
-                self._apply([writer], AppliedBatch(stream, frame[:0], end))
+                    self._apply([writer], AppliedBatch(stream, part, int(part["_offset"][-1]) + 1, partition, fence))
+                self._apply([writer], AppliedBatch(stream, frame[:0], end, partition, fence))
 
     def _needed(self, writer: ViewWriter, stream: str, histories: dict[str, pl.DataFrame]) -> pl.DataFrame:
         """The history of the stream without the events that no window reaches any more, or without their reports."""
@@ -193,7 +238,7 @@ class OnlineViews:
         frame = histories[stream]
         events = histories.get(view.stream)
         newest = None if events is None else events[time].to_physical().max()
-        if events is None or not isinstance(newest, int):
+        if events is None or not isinstance(newest, int) or view.span is None:
             return frame
         old = pl.col(time).to_physical() <= newest - writer.layout.stream.lateness - view.span
         if stream == view.stream:
@@ -201,13 +246,13 @@ class OnlineViews:
         assert view.join is not None
         return frame.filter(~pl.col(view.join.on).is_in(events.filter(old)[view.join.on].implode()))
 
-    def positions(self, view: WindowView) -> dict[str, int]:
+    def positions(self, view: StoredView) -> dict[str, int]:
         """The last applied offset of each stream that the view reads, -1 for none."""
-        writer = next(w for w in self._writers if w.layout.view.definition_hash == view.definition_hash)
+        writer = next(w for w in self._writers(0) if w.layout.view.definition_hash == view.definition_hash)
         return positions_of(view, writer.applied())
 
 
-def positions_of(view: WindowView, applied: Applied) -> dict[str, int]:
+def positions_of(view: StoredView, applied: Applied) -> dict[str, int]:
     """`{stream: last applied offset}` of the streams that the view reads."""
     if view.join is None:
         return {view.stream: applied.stream}

@@ -10,8 +10,9 @@ import numpy as np
 from headrace.data.types import StreamSpec
 from headrace.engines.online.port import OnlineStore
 from headrace.features.arguments import request_array, same_nulls
+from headrace.features.attribute_reader import AttributeReader
 from headrace.features.requests import evaluate_requests, ordered
-from headrace.features.types import Ask, FeatureRow, FeatureSet, RequestField
+from headrace.features.types import Ask, AttributeView, FeatureRow, FeatureSet, RequestField, StoredView, WindowView
 from headrace.features.view_reader import ViewReader
 from headrace.kernel.errors import HeadraceError, InvalidInput
 from headrace.kernel.namespace import Namespace
@@ -29,9 +30,17 @@ class FeaturesFailed(HeadraceError):
 
 
 def asking_stream(features: FeatureSet) -> str | None:
-    """The stream whose events ask, when nobody says so: that of the views that add the asking event, else of all views."""
-    streams = {view.stream for view in features.views if view.own_event} or {view.stream for view in features.views}
+    """The stream whose events ask, when nobody says so: that of the windows that add the asking event, else of all windows,
+    else of all attributes."""
+    windows = [view for view in features.views if isinstance(view, WindowView)]
+    streams = {view.stream for view in windows if view.own_event} or {view.stream for view in windows or features.views}
     return next(iter(streams)) if len(streams) == 1 else None
+
+
+def _reader(view: StoredView, stream: StreamSpec, namespace: Namespace) -> ViewReader | AttributeReader:
+    if isinstance(view, AttributeView):
+        return AttributeReader(view, stream, namespace)
+    return ViewReader(view, stream, namespace)
 
 
 class FeatureReader:
@@ -43,14 +52,14 @@ class FeatureReader:
     ) -> None:
         self._online = online
         self._asking = asking or asking_stream(features)
-        self._views = [ViewReader(v, specs.get(StreamSpec, v.stream), namespace) for v in features.views]
-        self._applied_keys = [view.layout.applied_key for view in self._views]
+        self._views = [_reader(view, specs.get(StreamSpec, view.stream), namespace) for view in features.views]
+        self._partitioned = any(view.layout.stream.partitions > 1 for view in self._views)
         types = {f.name: f.type for stream in specs.all(StreamSpec) for f in stream.fields}
         if self._asking is not None:
             types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
         self._keys = sum(view.key_count for view in self._views)
         self._functions = ordered(features)
-        columns = features.columns
+        columns = features.given
         self._width = len(columns)
         place = {name: number for number, name in enumerate(columns)}
         self._fields = [(s.name, place[s.name]) for s in features.sources if isinstance(s, RequestField)]
@@ -60,7 +69,10 @@ class FeatureReader:
         read = dict.fromkeys(name for function in self._functions for name in function.inputs)
         self._arguments = {name: types.get(name, "float") for name in read if name not in computed}
         dtypes = {c: d for v in self._views for c, d in zip(v.view.columns, v.dtypes(), strict=True)}
-        self._read_columns = [(name, place[name], dtypes[name]) for name in read if name in dtypes]
+        texts = {c for v in features.views for c in v.texts}
+        self._matrix = [place[name] for name in features.columns] if texts else slice(None)
+        self._texts = [name for name in read if name in texts]
+        self._read_columns = [(name, place[name], dtypes[name]) for name in read if name in dtypes and name not in texts]
         self._nullable = [place for _, place, dtype in self._read_columns if dtype.kind != "f"]
         self._needs = {is_event: self._needed(is_event) for is_event in (False, True)}
 
@@ -76,13 +88,26 @@ class FeatureReader:
         return row
 
     def read_many(self, asks: Sequence[Ask]) -> list[Result]:
-        """The features of each request, from one snapshot, or its error: each is what it is alone, to the bit.
+        """The features of each request, or its error: each is what it is alone, to the bit. Those whose keys lie in the
+        same partitions are read from one snapshot.
 
         InvalidInput names a field that the request lacks, or an asking time that the state no longer reaches;
         FeaturesFailed what a function of the system file raised.
         """
+        if not self._partitioned:
+            return self._read_together(asks, [0] * len(self._views))
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, ask in enumerate(asks):
+            groups.setdefault(tuple(view.partition(ask.request) for view in self._views), []).append(place)
+        rows: dict[int, Result] = {}
+        for partitions, places in groups.items():
+            rows.update(zip(places, self._read_together([asks[place] for place in places], partitions), strict=True))
+        return [rows[place] for place in range(len(asks))]
+
+    def _read_together(self, asks: Sequence[Ask], partitions: Sequence[int]) -> list[Result]:
+        """The requests whose keys lie in these partitions of the views' streams."""
         found: dict[int, Result] = {}
-        wanted = list(self._applied_keys)
+        wanted = [view.layout.applied_key_of(part) for view, part in zip(self._views, partitions, strict=True)]
         for place, ask in enumerate(asks):
             missing = self._missing(ask)
             if missing is None:
@@ -91,7 +116,7 @@ class FeatureReader:
             else:
                 found[place] = missing
         blobs = self._online.get_many(wanted)
-        applied = [view.applied(blob) for view, blob in zip(self._views, blobs, strict=False)]
+        applied = [view.applied(blob, part) for view, blob, part in zip(self._views, blobs, partitions, strict=False)]
         blobs = blobs[len(applied) :]
         positions = {view.view.name: offsets for view, (offsets, _) in zip(self._views, applied, strict=True)}
         latest = max((oldest for _, oldest in applied), default=0)
@@ -133,25 +158,29 @@ class FeatureReader:
         at = np.array([ask.at for ask in asks], np.int64)
         is_event = [ask.own_id is not None for ask in asks]
         values = np.empty((len(asks), self._width))
+        texts: dict[str, np.ndarray] = {}
         ages = []
         first = 0
         for view, place in zip(self._views, self._places, strict=True):
             events = is_event if view.view.stream == self._asking else [False] * len(asks)
-            reports = blobs[first + 1 :: self._keys] if view.key_count > 1 else ()
-            values[:, place], age = view.read(asks, at, blobs[first :: self._keys], reports, events)
-            ages.append(age)
+            keys = range(first, first + view.key_count)
+            found = view.read(asks, at, [blobs[key :: self._keys] for key in keys], events)
+            values[:, place] = found.values
+            texts.update(found.texts)
+            ages.append(found.ages)
             first += view.key_count
         for name, column in self._fields:
             given = [ask.request[name] for ask in asks]
             values[:, column] = [np.nan if value is None else value for value in given]
         if self._functions:
-            self._evaluate(asks, values)
+            self._evaluate(asks, values, texts)
         by_row = zip(*ages, strict=True) if ages else [()] * len(asks)
+        values = values[:, self._matrix]
         return [
             FeatureRow(row, positions, dict(zip(positions, age, strict=True))) for row, age in zip(values, by_row, strict=True)
         ]
 
-    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray) -> None:
+    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]) -> None:
         """Fill in the columns of the functions, for all rows whose nulls are alike together."""
         for group in same_nulls(self._arguments, [ask.request for ask in asks]):
             alike: dict[bytes, list[int]] = {}
@@ -160,15 +189,18 @@ class FeatureReader:
                 for row in group:
                     alike.setdefault(nulls[row].tobytes(), []).append(row)
             for rows in alike.values() if alike else (group,):
-                self._evaluate_alike(rows, asks, values)
+                self._evaluate_alike(rows, asks, values, texts)
 
-    def _evaluate_alike(self, rows: list[int], asks: Sequence[Ask], values: np.ndarray) -> None:
+    def _evaluate_alike(
+        self, rows: list[int], asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]
+    ) -> None:
         arrays = {n: request_array(kind, [asks[row].request[n] for row in rows]) for n, kind in self._arguments.items()}
         for name, place, dtype in self._read_columns:
             column = values[rows, place]
             if dtype.kind != "f" and not np.isnan(column[0]):
                 column = column.astype(np.int64).astype(dtype) if dtype.kind == "M" else column.astype(dtype)
             arrays[name] = column
+        arrays |= {name: texts[name][rows] for name in self._texts}
         evaluate_requests(self._functions, arrays, len(rows))
         chosen = slice(None) if len(rows) == len(asks) else rows
         for name, place in self._made:

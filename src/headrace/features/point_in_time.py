@@ -14,8 +14,7 @@ import polars as pl
 from headrace.features.attribute_tables import as_frame, micros
 from headrace.features.codes import key_codes
 from headrace.features.last_at_most import last_at_most
-from headrace.features.sorting import stable_argsort
-from headrace.features.timeline import KeyedTimes
+from headrace.features.newest import candidates
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.times import duration
 
@@ -99,19 +98,6 @@ def _alike(view: View, mine: pl.Series, theirs: pl.Series) -> tuple[pl.Series, p
     )
 
 
-def _order(composite: np.ndarray, created: np.ndarray | None) -> np.ndarray:
-    """The order by (composite, created, place)."""
-    index = stable_argsort(composite)
-    if created is None:
-        return index
-    tied = composite[index[1:]] == composite[index[:-1]]
-    rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
-    if len(rows):
-        places = index[rows]
-        index[rows] = places[np.lexsort((created[places], composite[places]))]
-    return index
-
-
 def _join(labels: pl.DataFrame, at: pl.Series, view: View, as_known: bool) -> list[pl.Series]:
     """The columns that one view adds."""
     table = as_frame(view.table, _wanted(view))
@@ -155,18 +141,11 @@ def _newest_rows(
     usable = slice(None) if bool(whole.all()) else np.flatnonzero(whole)
     known = None if created is None else created.fill_null(0).to_numpy()[usable]
     moments = at.fill_null(0).to_numpy()
-    highest = max(int(key.max(initial=0)), int(asked.max(initial=0)))
-    times = KeyedTimes(key[usable], time.fill_null(0).to_numpy()[usable], highest)
-    index = _order(times.codes, known)
-    mine = times.codes[index]
-    sorting = stable_argsort(times.of(np.maximum(asked, 0), moments))
-    found, first = np.empty(len(asked), np.int64), np.empty(len(asked), np.int64)
-    found[sorting] = np.searchsorted(mine, times.of(asked[sorting], moments[sorting]), side="right") - 1
-    first[sorting] = np.searchsorted(mine, times.before_all(asked[sorting]), side="left")
-    first[(asked < 0) | at.is_null().to_numpy()] = len(mine)
+    search = candidates(key[usable], time.fill_null(0).to_numpy()[usable], known, asked, moments)
+    found = search.found
+    search.first[at.is_null().to_numpy()] = len(search.index)
     if known is not None and as_known:
-        found = last_at_most(known[index], found, first, moments)
-    else:
-        found = np.where(found >= first, found, -1)
-    seen = index[np.maximum(found, 0)] if len(index) else found
-    return np.where(found < 0, -1, seen if isinstance(usable, slice) else np.append(usable, -1)[seen])
+        found = last_at_most(known[search.index], found, search.first, moments)
+        found = np.where(found < 0, search.first - 1, found)
+    seen = search.rows(found)
+    return seen if isinstance(usable, slice) else np.append(usable, -1)[seen]

@@ -14,7 +14,7 @@ from headrace.features.backfill import feature_columns, matrix
 from headrace.features.frames import DTYPES, AskingPoints, frame_of, view_values
 from headrace.features.online import asking_stream
 from headrace.features.reducers import Values
-from headrace.features.types import FeatureSet, WindowView
+from headrace.features.types import FeatureSet, StoredView
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.specs import Specs
 
@@ -42,7 +42,7 @@ def recompute(
     table = _requests(reads, specs, stream)
     at = np.array([read.at for read in reads], np.int64)
 
-    def evaluated(view: WindowView) -> list[Values]:
+    def evaluated(view: StoredView) -> list[Values]:
         return view_values(view, _points(view, table, at, reads, frames, specs, stream), frames, specs)
 
     columns = feature_columns(features, table, {view: evaluated(view) for view in features.views}, specs)
@@ -67,7 +67,7 @@ def _requests(reads: Sequence[LoggedRead], specs: Specs, stream: str | None) -> 
 
 
 def _points(
-    view: WindowView, table: pl.DataFrame, at: np.ndarray, reads: Sequence[LoggedRead], frames: Mapping[str, pl.DataFrame],
+    view: StoredView, table: pl.DataFrame, at: np.ndarray, reads: Sequence[LoggedRead], frames: Mapping[str, pl.DataFrame],
     specs: Specs, stream: str | None,
 ) -> AskingPoints:  # fmt: skip
     try:
@@ -85,7 +85,7 @@ def _points(
 
 
 def _own_offsets(
-    view: WindowView,
+    view: StoredView,
     table: pl.DataFrame,
     at: np.ndarray,
     position: np.ndarray,

@@ -1,110 +1,68 @@
-"""Reducers over slices `[start, end)` of one column of events, by `ufunc.reduceat`.
+"""The aggregates of a column of events over slices `[start, end)` of them.
 
-`numpy.add.reduceat` adds the first element to the pairwise sum of the rest of the slice, so its result depends only on
-the slice's content in its order: one slice and a million slices, at any place of any array, give the same bits
-(`tests/features/test_reducers.py` holds it). That is lost when the input must be cast or copied through a buffer, so
-every array here is contiguous and already of the dtype that is added; `.sum()` adds in another order and is never used.
-
-A slice may be empty: `reduceat` returns an element for it, which `fill_empty` replaces.
-Slices must come with starts that do not decrease, or be few: `reduceat` also adds up the gaps between them.
+Everywhere a slice's result depends only on its content in its order (`features/reduceat.py`). With tiles, sums are those of
+the tiles' sums (`features/tiles.py`). A slice may be empty: what it gives is arbitrary, and replaced by `fill_empty`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.features.hyperloglog import DISTINCT_BOUND, estimate, registers
+from headrace.features.reduceat import chunks, expand, reduce_slices, squared_deviations, sums
+from headrace.features.tiles import Tiles
 from headrace.features.types import Aggregate, AggregateKind
+from headrace.features.words import array_words
 
 Values = tuple[np.ndarray, np.ndarray | None]
 """The values of one output column and where they are defined (None: everywhere)."""
-CHUNK = 1 << 21
-"""Elements that a reducer expands at once: bounds its memory to some tens of MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of events: `values` float64, int64 or bool [n]; `valid` bool [n], None when there is no null."""
+    """One column of events: `values` float64, int64 or bool [n]; `valid` bool [n], None when there is no null; `words`
+    int64 [n] what `distinct` counts (`features/words.py`), None when that is the words of the values."""
 
     values: np.ndarray
     valid: np.ndarray | None = None
+    words: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> Column:
-        return Column(self.values[index], None if self.valid is None else self.valid[index])
+        valid = None if self.valid is None else self.valid[index]
+        return Column(self.values[index], valid, None if self.words is None else self.words[index])
 
 
 @dataclass(frozen=True, slots=True)
 class Dense:
     """The non-null values of a column and one spare element, so that a slice may end at the last event.
 
-    `before` int64 [n + 1] counts the non-null events before each event; None when every event has a value.
+    `before` int64 [n + 1] counts the non-null events before each event; None when every event has a value. `tiles`: what
+    is added tile by tile, None for views without `resolution`.
     """
 
     values: np.ndarray
     before: np.ndarray | None
+    words: np.ndarray | None = None
+    tiles: Tiles | None = None
 
     @classmethod
-    def of(cls, column: Column) -> Dense:
-        values = column.values
+    def of(cls, column: Column, runs: np.ndarray | None = None) -> Dense:
+        """`runs` int64 [n]: the tile of each event, never decreasing."""
+        values, words = column.values, column.words
         before = None
         if column.valid is not None:
             before = np.zeros(len(values) + 1, np.int64)
             np.cumsum(column.valid, out=before[1:])
-            values = values[column.valid]
+            values, words = values[column.valid], None if words is None else words[column.valid]
+            runs = None if runs is None else runs[column.valid]
         spare = np.zeros(len(values) + 1, values.dtype)
         spare[:-1] = values
-        return cls(spare, before)
+        return cls(spare, before, words, None if runs is None else Tiles(spare, runs))
 
     def slices(self, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (starts, ends) if self.before is None else (self.before[starts], self.before[ends])
-
-
-def expand(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The indices of all slices one after another: `[start, start + 1, ...]` of each."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    index: np.ndarray = np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - lengths), lengths)
-    return index
-
-
-def chunks(lengths: np.ndarray, limit: int = CHUNK) -> Iterator[slice]:
-    """Runs of rows whose lengths add up to at most `limit`; a longer row is a run of its own."""
-    ends = np.cumsum(lengths)
-    row = 0
-    while row < len(ends):
-        done = int(ends[row - 1]) if row else 0
-        stop = max(int(np.searchsorted(ends, done + limit, side="right")), row + 1)
-        yield slice(row, stop)
-        row = stop
-
-
-def reduce_slices(ufunc: np.ufunc, values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """`ufunc` over each `values[start:end]`; `values` has a spare element. Empty slices give an arbitrary element."""
-    bounds = np.empty(2 * len(starts), np.int64)
-    bounds[0::2] = starts
-    bounds[1::2] = ends
-    result: np.ndarray = ufunc.reduceat(values, bounds)[0::2]
-    return result
-
-
-def sums(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Float64 sums in the one order of addition."""
-    return reduce_slices(np.add, values, starts, ends)
-
-
-def squared_deviations(values: np.ndarray, starts: np.ndarray, ends: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """The sum of (value - mean)**2 of each slice, the second pass of the two-pass variance."""
-    lengths = ends - starts
-    rows = np.flatnonzero(lengths > 0)
-    result = np.zeros(len(starts))
-    for run in chunks(lengths[rows]):
-        part = rows[run]
-        size = lengths[part]
-        deviations = values[expand(starts[part], size)] - np.repeat(means[part], size)
-        result[part] = np.add.reduceat(deviations * deviations, np.cumsum(size) - size)
-    return result
 
 
 def standard_deviations(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -117,8 +75,11 @@ def standard_deviations(values: np.ndarray, starts: np.ndarray, ends: np.ndarray
     return deviations
 
 
-def distinct_counts(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The exact number of different values in each slice, int64: those whose last occurrence is before the slice."""
+def distinct_counts(values: np.ndarray, starts: np.ndarray, ends: np.ndarray, words: np.ndarray | None = None) -> np.ndarray:
+    """The number of different values in each slice, int64: exact up to DISTINCT_BOUND, then estimated from their words.
+
+    A value is new where its last occurrence is before the slice.
+    """
     _, codes = np.unique(values, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     previous = np.full(len(values), -1, np.int64)
@@ -132,6 +93,11 @@ def distinct_counts(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) ->
         size = lengths[part]
         is_new = previous[expand(starts[part], size)] < np.repeat(starts[part], size)
         result[part] = np.add.reduceat(is_new.astype(np.int64), np.cumsum(size) - size)
+    many = np.flatnonzero(result > DISTINCT_BOUND)
+    if len(many):
+        words = array_words(values) if words is None else words
+        for row in many.tolist():
+            result[row] = estimate(registers(words[starts[row] : ends[row]]))
     return result
 
 
@@ -141,11 +107,13 @@ def reduce_column(kind: AggregateKind, dense: Dense, starts: np.ndarray, ends: n
     values = dense.values
     count = ends - starts
     if kind == "distinct":
-        return distinct_counts(values[:-1], starts, ends), count
+        return distinct_counts(values[:-1], starts, ends, dense.words), count
     if kind == "first":
         return values[starts], count
     if kind == "last":
         return values[ends - 1], count
+    if dense.tiles is not None:
+        return dense.tiles.reduce(kind, starts, ends), count
     if kind in ("min", "max"):
         return reduce_slices(np.minimum if kind == "min" else np.maximum, values, starts, ends), count
     values = values.astype(np.float64, copy=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.features.reducers import chunks, expand
+from headrace.features.reduceat import chunks, expand
 
 
 @dataclass(frozen=True, slots=True)

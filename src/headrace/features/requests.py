@@ -20,7 +20,7 @@ def ordered(features: FeatureSet) -> tuple[RequestFeatures, ...]:
         ready = [source for source in ready if not set(source.inputs) & set(source.columns)]
         if not ready:
             names = " -> ".join(f"`{source.name}`" for source in waiting)
-            raise InvalidSystem(f"the features {names} read each other: a cycle", hint="break it")
+            raise InvalidSystem(f"the features {names} read each other: a cycle", hint="let one of them read something else")
         result.extend(ready)
         waiting = [source for source in waiting if source not in ready]
     return tuple(result)

@@ -3,25 +3,28 @@
 Header: three int64, little-endian: format, applied offset of the stream, applied offset of the report stream. Then int64
 words column by column: time, offset, what tells the asking event (id, whether `where` keeps it), the aggregated columns
 (floats by their bits, NaN for null; texts by hash) with a null flag where they may be null, the earliest report's time.
-Events are ordered by (time, offset).
+Events are ordered by (time, offset); those of attributes, which have a word of their creation, by (time, created, offset).
+Where texts are given out, a second blob beside it, `{system}/view/{hash}~text/{key}`, has those of the hashes (`texts_of`).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from headrace.data.types import Field, StreamSpec
 from headrace.features.frames import passing
 from headrace.features.timeline import ALWAYS
-from headrace.features.types import WindowView
-from headrace.kernel.errors import IncompatibleFormat, InvalidSystem
+from headrace.features.types import AttributeView, StoredView
+from headrace.features.words import value_words
+from headrace.kernel.errors import IncompatibleFormat
 from headrace.kernel.ids import key_bytes, key_hash
 from headrace.kernel.namespace import Namespace
 
@@ -57,17 +60,9 @@ class Applied(NamedTuple):
 class StateLayout:
     """Keys and words of the state of `view` in the system `namespace`."""
 
-    view: WindowView
+    view: StoredView
     stream: StreamSpec
     namespace: Namespace
-
-    def __post_init__(self) -> None:
-        for name, aggregate in self.view.aggregates:
-            if aggregate.kind in ("first", "last") and self.field(aggregate.column).type == "str":
-                raise InvalidSystem(
-                    f"{self.view.where}: `{name}` of view `{self.view.name}` is a text, a model takes numbers",
-                    hint="use hr.distinct, or make numbers of it in the stream",
-                )
 
     def field(self, column: str | None) -> Field:
         assert column is not None
@@ -88,6 +83,7 @@ class StateLayout:
         """The number of each word of an event."""
         names = ["time", "offset"]
         names += ["id"] if self.tells_own else []
+        names += ["created"] if isinstance(self.view, AttributeView) else []
         names += ["passes"] if self.keeps_filtered else []
         for column in self.view.source_columns:
             names.append(f"value {column}")
@@ -100,15 +96,24 @@ class StateLayout:
     def applied_key(self) -> bytes:
         return self.namespace.name("view", self.view.definition_hash).encode()
 
+    def applied_key_of(self, partition: int) -> bytes:
+        """Where it stands how far the view is applied, for the keys of one partition of its stream."""
+        return self.applied_key if partition == 0 else self.applied_key + b"@%d" % partition
+
     @cached_property
     def prefix(self) -> bytes:
         return self.applied_key + b"/"
 
-    def key(self, entity: bytes) -> bytes:
+    def key(self, entity: bytes, part: bytes = b"") -> bytes:
         """The key of the state of an entity, given by its canonical key bytes."""
         if len(entity) <= LONGEST_KEY:
-            return self.prefix + entity
-        return self.applied_key + b"#" + key_hash(entity.decode()).to_bytes(8, "big", signed=True) + entity[:LONGEST_KEY]
+            return self.applied_key + part + b"/" + entity
+        hashed = key_hash(entity.decode()).to_bytes(8, "big", signed=True)
+        return self.applied_key + part + b"#" + hashed + entity[:LONGEST_KEY]
+
+    def texts_key(self, entity: bytes) -> bytes:
+        """The key of the texts that the state of an entity has words of."""
+        return self.key(entity, b"~text")
 
     def events(self, frame: pl.DataFrame) -> np.ndarray:
         """The words of events, int64 [words, n]; not yet reported."""
@@ -117,6 +122,8 @@ class StateLayout:
         }  # fmt: skip
         if self.tells_own:
             columns["id"] = value_words(frame[self.stream.id])
+        if "created" in self.words:
+            columns["created"] = frame["_created"].to_numpy()
         if self.keeps_filtered:
             columns["passes"] = passing(self.view, frame)
         for column in self.view.source_columns:
@@ -125,23 +132,6 @@ class StateLayout:
                 columns[f"valid {column}"] = frame[column].is_not_null().to_numpy()
         columns["reported"] = np.broadcast_to(ALWAYS, len(frame))
         return np.array([columns[name] for name in self.words], dtype=np.int64).reshape(len(self.words), len(frame))
-
-
-def value_words(values: pl.Series) -> np.ndarray:
-    """The values of a column as int64 words; the word of a null is arbitrary but for floats, where it is NaN."""
-    if values.dtype.is_float():
-        return (values.cast(pl.Float64).to_numpy() + 0.0).view(np.int64)
-    if values.dtype == pl.String:
-        texts = values.unique().drop_nulls()
-        hashes = [key_hash(text) for text in texts]
-        return values.replace_strict(texts, hashes, default=0, return_dtype=pl.Int64).to_numpy()
-    physical = values.to_physical()
-    return (physical.fill_null(0) if physical.null_count() else physical).to_numpy().astype(np.int64, copy=False)
-
-
-def value_word(value: Any) -> int:
-    """As `value_words`, of one value that is not a float."""
-    return 0 if value is None else key_hash(value) if isinstance(value, str) else int(value)
 
 
 def entity_keys(frame: pl.DataFrame, by: Sequence[str], rows: np.ndarray | None = None) -> list[bytes]:
@@ -156,6 +146,21 @@ def entity_keys(frame: pl.DataFrame, by: Sequence[str], rows: np.ndarray | None 
     if len(by) == 1 and frame.schema[by[0]] == pl.String:
         return [b"null" if value is None else value.encode() for value in frame[by[0]].to_list()]
     return [key_bytes(row) for row in frame.select(pl.col(by).to_physical()).rows()]
+
+
+def texts_of(blobs: Iterable[bytes | None]) -> dict[int, str]:
+    """The texts of the words in some states."""
+    found: dict[int, str] = {}
+    for blob in blobs:
+        if blob is not None:
+            found.update(msgspec.msgpack.decode(blob, type=dict[int, str]))
+    return found
+
+
+def pack_texts(words: np.ndarray, texts: Mapping[int, str]) -> bytes | None:
+    """The texts of the words, None for none."""
+    held = {word: texts[word] for word in dict.fromkeys(words.ravel().tolist()) if word in texts}
+    return msgspec.msgpack.encode(held) if held else None
 
 
 def unpack_states(blobs: Sequence[bytes | None], words: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.asking import asking_points, spine_stream
 from headrace.features.backfill import backfill, streams_of
-from headrace.features.labels import label_rows, label_stream
+from headrace.features.labels import label_rows
 from headrace.features.types import FeatureSet, Label, SnapshotSpine, Spine
 
 
@@ -28,19 +28,19 @@ class Model(Protocol):
 
 def training_frames(ctx: Context, model: Model) -> dict[str, pl.DataFrame]:
     """The accepted events of every stream that the model's asking points, features and label read."""
-    names = [model.spine.stream, *streams_of(model.features), label_stream(model.label)]
+    names = [model.spine.stream, *streams_of(model.features), model.label.stream]
     return {name: history(ctx, name) for name in dict.fromkeys(names)}
 
 
 def training_set(ctx: Context, model: Model, *, start: int, end: int, known_at: int) -> pl.DataFrame:
-    """The trainable rows with start <= asking time < end: key, time, `_own` (offset of the asking event, -1 for none), the
-    features in model order, `label` (Int8). A row is trainable when its label's horizon ended by `known_at`."""
+    """The trainable rows with start <= asking time < end: keys, time, `_own` (offset of the asking event, -1 for none), the
+    features in model order, `label` (of the type that `label_rows` gives), as of the event time `known_at`."""
     frames = training_frames(ctx, model)
     stream = ctx.specs.get(StreamSpec, model.spine.stream)
     asking = asking_points(model.spine, frames, ctx.specs, start=start, end=end)
     value, trainable = label_rows(model.label, asking, frames, ctx.specs, known_at=known_at)
-    asking = asking.with_columns(pl.Series("_label", value)).filter(pl.Series(trainable))
+    asking = asking.with_columns(value.alias("_label")).filter(pl.Series(trainable))
     rows = backfill(model.features, asking, frames, ctx.specs, spine=spine_stream(model.spine))
-    key = model.spine.key if isinstance(model.spine, SnapshotSpine) else stream.key
-    columns = dict.fromkeys([key, stream.time, "_own", *model.features.columns])
+    keys = model.spine.keys if isinstance(model.spine, SnapshotSpine) else (stream.key,)
+    columns = dict.fromkeys([*keys, stream.time, "_own", *model.features.columns])
     return rows.select(*columns, pl.col("_label").alias("label"))

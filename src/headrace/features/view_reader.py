@@ -8,86 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from headrace.data.types import Field, FieldType, StreamSpec
+from headrace.data.types import StreamSpec
 from headrace.features.arguments import request_array, same_nulls
 from headrace.features.frames import predicate_inputs
 from headrace.features.reducers import Column, Dense, fill_empty, reduce_column
 from headrace.features.report_index import ReportIndex, reported_time
-from headrace.features.state import HEADER, Applied, StateLayout, value_word
+from headrace.features.slices import Slices
+from headrace.features.state import HEADER, texts_of
+from headrace.features.state_reader import NO_KEY, StateReader, ViewValues
+from headrace.features.tiles import tile_runs
 from headrace.features.types import Aggregate, Ask, WindowView
-from headrace.kernel.errors import InvalidInput
-from headrace.kernel.ids import key_bytes
+from headrace.features.words import value_word
 from headrace.kernel.namespace import Namespace
-from headrace.kernel.times import format_time
 
 NO_WORDS = np.zeros(0, np.int64)
-NO_KEY = b"-"
-"""A key that no state has: that of a request with a null in its key."""
 
 
-Part = tuple[np.ndarray, int, int, int, int]
-"""The events of one asking point's widest window: `words, size, low, end, first`: the events `low` to `end` of the `size`
-stored ones of the key, whose words stand column by column in `words`; put together with those of others from `first` on."""
-
-
-class _Slices:
-    """The events of the widest window of each row, one row after another, each with its added asking event last.
-
-    `starts` are those of the windows, row by row; `stops` the ends of the rows; `places` those of the added events, of
-    the rows `added`; `fewest` the least number of events in a window.
-    """
-
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self.starts: list[int] = []
-        self.stops: list[int] = []
-        self.places: list[int] = []
-        self.added: list[int] = []
-        self.fewest = 1 << 62
-
-    def add(self, words: np.ndarray, size: int, bounds: Sequence[int], end: int, *, own: bool) -> None:
-        """A row whose windows begin at `bounds` and end at `end`; `own`: its asking event is added."""
-        first = self.stops[-1] if self.stops else 0
-        bounds = [bound if bound < end else end for bound in bounds]
-        low = min(bounds)
-        shift = first - low
-        self.parts.append((words, size, low, end, first))
-        self.starts += [bound + shift for bound in bounds]
-        stop = end + shift + own
-        if own:
-            self.places.append(stop - 1)
-            self.added.append(len(self.stops))
-        self.stops.append(stop)
-        self.fewest = min(self.fewest, end + own - max(bounds))
-
-    def word(self, number: int, own: Sequence[int | float], dtype: type[np.generic] = np.int64) -> np.ndarray:
-        """One word of all events and the spare element of the reducers, dtype [total + 1]; `own`: those of the added."""
-        values = np.empty(self.stops[-1] + 1, np.int64)
-        values[-1] = 0
-        for words, size, low, end, first in self.parts:
-            start = number * size
-            values[first : first + end - low] = words[start + low : start + end]
-        typed = values if dtype is np.int64 else values.view(dtype)
-        if self.places:
-            typed[self.places] = own
-        return typed
-
-
-class ViewReader:
+class ViewReader(StateReader[WindowView]):
     """One view, with everything prepared that does not depend on the request."""
 
     def __init__(self, view: WindowView, stream: StreamSpec, namespace: Namespace) -> None:
-        self.view = view
-        self.layout = StateLayout(view, stream, namespace)
-        self._lateness = stream.lateness
-        self._words = self.layout.words
-        self._width = len(self._words)
-        self._prefix = self.layout.prefix
+        super().__init__(view, stream, namespace)
         self._edges = np.array([*(-width - view.delay for _, width in view.over), -view.delay, 0], np.int64)
         self._fields = {name: self.layout.field(name) for name in view.source_columns}
         self._inputs = {name: stream.field(name).type for name in predicate_inputs(view)}
-        self._streams = (stream.name,) if view.join is None else (stream.name, view.join.report)
-        self._applied: tuple[bytes | None, dict[str, int], int] = (b"", {}, 0)
+        self._is_text = [f"{view.name}_{name}_{view.over[0][0]}" in view.texts for name, _ in view.aggregates]
         self._enough = [self._least(aggregate) for _, aggregate in view.aggregates]
         self._index = None
         if view.join is not None and view.own_event:
@@ -100,15 +45,6 @@ class ViewReader:
         nulls = aggregate.column is not None and self._fields[aggregate.column].nullable
         return math.inf if nulls or self.layout.keeps_filtered else 2 if aggregate.kind == "std" else 1
 
-    def dtypes(self) -> list[np.dtype[Any]]:
-        """The NumPy type of each column, as functions that read it take it."""
-        kinds: list[np.dtype[Any]] = []
-        for _ in self.view.over:
-            for _, aggregate in self.view.aggregates:
-                source = self._fields[aggregate.column].type if aggregate.column is not None else "float"
-                kinds.append(np.dtype(_dtype(aggregate, source)))
-        return kinds
-
     def needs(self, *, is_event: bool) -> list[str]:
         """The fields of a request that are read; `is_event`: it is an event of the view's stream."""
         names = list(self.view.by) + ([] if self._index is None else [self._index.on])
@@ -116,62 +52,65 @@ class ViewReader:
 
     @property
     def key_count(self) -> int:
-        return 1 if self._index is None else 2
+        return super().key_count + (self._index is not None)
 
     def keys(self, request: Mapping[str, Any]) -> list[bytes]:
-        """What to read from the online store: the state and, when they may add the asking event, its report."""
-        values = tuple([request[name] for name in self.view.by])
-        if len(values) == 1 and type(values[0]) is int:
-            keys = [self._prefix + b"%d" % values]
-        else:
-            keys = [NO_KEY if None in values else self.layout.key(key_bytes(values))]
+        """As of any view, and the report of the asking event where that may be added."""
+        keys = super().keys(request)
         if self._index is not None:
             on = request[self._index.on]
             keys.append(NO_KEY if on is None else self._index.key(on))
         return keys
 
-    def applied(self, blob: bytes | None) -> tuple[dict[str, int], int]:
-        """The applied offset of each stream, and the oldest asking time that the state still reaches."""
-        if blob != self._applied[0]:
-            applied = Applied.unpack(blob)
-            positions = dict(zip(self._streams, (applied.stream, applied.report), strict=False))
-            self._applied = (blob, positions, applied.watermark - self._lateness)
-        return self._applied[1:]
-
-    def too_old(self, at: int, oldest: int) -> InvalidInput:
-        return InvalidInput(
-            f"the asking time {format_time(at)} is before {format_time(oldest)}, the oldest that view "
-            f"`{self.view.name}` can answer",
-            hint="declare a longer `lateness` for the stream, or backfill",
-        )
-
     def read(
         self,
         asks: Sequence[Ask],
         at: np.ndarray,
-        states: Sequence[bytes | None],
-        reports: Sequence[bytes | None],
+        blobs: Sequence[Sequence[bytes | None]],
         is_event: Sequence[bool],
-    ) -> tuple[np.ndarray, list[int | None]]:
-        """The view's columns, float64 [n, columns], NaN for null, and the age of the newest event of each key.
+    ) -> ViewValues:
+        """The view's columns at the asking times `at`, int64 [n].
 
-        `at` int64 [n] are the asking times, `states` and `reports` the values of `keys` (reports only where there are
-        any); `is_event`: whether each request is an event of the view's stream.
+        `blobs` are the values of `keys`, for each key those of all requests; `is_event`: whether each request is an
+        event of the view's stream.
         """
-        slices = _Slices()
+        states = blobs[0]
+        edges_of = at[:, None] + self._edges
+        if self.view.resolution:
+            edges_of[:, :-2] = self.view.begin(edges_of[:, :-2])
+        slices = Slices()
         ages: list[int | None] = []
         adds = self._adds(asks, is_event)
-        for row, (ask, edges, blob) in enumerate(zip(asks, at[:, None] + self._edges, states, strict=True)):
-            words = np.frombuffer(blob, np.int64, -1, HEADER.size) if blob else NO_WORDS
-            size = len(words) // self._width
-            *bounds, end, newest = words[:size].searchsorted(edges, "right").tolist()
-            ages.append(ask.at - int(words[newest - 1]) if newest else None)
-            own = self._own_place(words, size, end, ask) if is_event[row] and not self.view.delay else None
+        for row, (ask, edges, blob) in enumerate(zip(asks, edges_of, states, strict=True)):
+            state = np.frombuffer(blob, np.int64, -1, HEADER.size) if blob else NO_WORDS
+            size = len(state) // self._width
+            *bounds, end, newest = state[:size].searchsorted(edges, "right").tolist()
+            ages.append(ask.at - int(state[newest - 1]) if newest else None)
+            own = self._own_place(state, size, end, ask) if is_event[row] and not self.view.delay else None
             if own is not None:
                 end = own + self.view.own_event
-            slices.add(words, size, bounds, end, own=adds[row] and own is None)
-        values = self._reduce(slices, asks, at, [reports[row] for row in slices.added] if reports else ())
-        return values.reshape(len(asks), -1), ages
+            slices.add(state, size, bounds, end, own=adds[row] and own is None)
+        reports = () if self._index is None else [blobs[-1][row] for row in slices.added]
+        values, words = self._reduce(slices, asks, at, reports)
+        texts = self._texts(words, asks, blobs[1]) if words else {}
+        return ViewValues(values.reshape(len(asks), -1), ages, texts)
+
+    def _texts(
+        self, words: Mapping[int, tuple[np.ndarray, np.ndarray]], asks: Sequence[Ask], blobs: Sequence[bytes | None]
+    ) -> dict[str, np.ndarray]:
+        """The texts of aggregates, given by number as words and whether they are there, by name of the column."""
+        known = texts_of(blobs)
+        for ask in asks:
+            own = [ask.request.get(column) for column in self.view.text_sources]
+            known |= {value_word(text): text for text in own if text is not None}
+        found = {}
+        for number, (given, defined) in words.items():
+            texts = [known[word] if there else None for word, there in zip(given.tolist(), defined.tolist(), strict=True)]
+            for window in range(len(self.view.over)):
+                column = np.empty(len(asks), object)
+                column[:] = texts[window :: len(self.view.over)]
+                found[self.view.columns[window * len(self.view.aggregates) + number]] = column
+        return found
 
     def _adds(self, asks: Sequence[Ask], is_event: Sequence[bool]) -> Sequence[bool]:
         """The requests whose event is in their windows, also when it is not stored."""
@@ -198,9 +137,12 @@ class ViewReader:
         found = np.flatnonzero(words[ids + first : ids + end] == value_word(ask.own_id))
         return first + int(found[0]) if len(found) else None
 
-    def _reduce(self, slices: _Slices, asks: Sequence[Ask], at: np.ndarray, reports: Sequence[bytes | None]) -> np.ndarray:
-        """float64 [n * windows, aggregates]: each window from its start in the slices to the end of its row. `reports`
-        are the report entries of the added events."""
+    def _reduce(
+        self, slices: Slices, asks: Sequence[Ask], at: np.ndarray, reports: Sequence[bytes | None]
+    ) -> tuple[np.ndarray, dict[int, tuple[np.ndarray, np.ndarray]]]:
+        """float64 [n * windows, aggregates]: each window from its start in the slices to the end of its row, and by the
+        number of an aggregate that is a text its words and whether they are there. `reports` are the report entries of
+        the added events."""
         starts, ends = np.array(slices.starts), np.array(slices.stops).repeat(len(self.view.over))
         keep: np.ndarray | None = None
         if self.layout.keeps_filtered:
@@ -208,9 +150,11 @@ class ViewReader:
             before = np.concatenate([[0], np.cumsum(keep)])
             starts, ends = before[starts], before[ends]
         requests = [asks[row].request for row in slices.added]
-        dense = {n: self._dense(slices, keep, n, f, requests) for n, f in self._fields.items()}
+        runs = self._runs(slices, keep, at) if self.view.resolution else None
+        dense = {n: self._dense(slices, keep, n, requests, runs) for n in self._fields}
         events = ends - starts
         values = np.empty((len(starts), len(self.view.aggregates)))
+        texts = {}
         for number, (_, aggregate) in enumerate(self.view.aggregates):
             found = count = events
             if aggregate.column is not None:
@@ -218,27 +162,37 @@ class ViewReader:
             elif aggregate.kind == "share":
                 known = self._known(slices, keep, at, reports)
                 found = (known[ends] - known[starts]) / np.maximum(events, 1)
-            if slices.fewest < self._enough[number]:
+            if self._is_text[number]:
+                texts[number] = found, count > 0
+                found = np.full(len(found), np.nan)
+            elif slices.fewest < self._enough[number]:
                 found, defined = fill_empty(aggregate, found, count)
                 if defined is not None:
                     found = np.where(defined, found, np.nan)
             values[:, number] = found
-        return values
+        return values, texts
 
-    def _known(self, slices: _Slices, keep: np.ndarray | None, at: np.ndarray, reports: Sequence[bytes | None]) -> np.ndarray:
+    def _known(self, slices: Slices, keep: np.ndarray | None, at: np.ndarray, reports: Sequence[bytes | None]) -> np.ndarray:
         """int64 [events + 1]: how many events before each have been reported by the asking time of their row."""
         times = slices.word(self._words["reported"], [reported_time(blob) for blob in reports])[:-1]
-        stops = slices.stops
-        known = times <= at.repeat([stop - start for start, stop in zip([0, *stops], stops, strict=False)])
+        known = times <= at[slices.rows()]
         known = known if keep is None else known[keep]
         before = np.zeros(len(known) + 1, np.int64)
         np.add.accumulate(known, dtype=np.int64, out=before[1:])
         return before
 
+    def _runs(self, slices: Slices, keep: np.ndarray | None, at: np.ndarray) -> np.ndarray:
+        """int64 [events]: which are of one tile."""
+        times = slices.word(self._words["time"], at[slices.added].tolist())[:-1]
+        kept = slice(None) if keep is None else keep
+        return tile_runs(slices.rows()[kept], times[kept], self.view.resolution)
+
     def _dense(
-        self, slices: _Slices, keep: np.ndarray | None, name: str, field: Field, requests: Sequence[Mapping[str, Any]]
-    ) -> Dense:
+        self, slices: Slices, keep: np.ndarray | None, name: str, requests: Sequence[Mapping[str, Any]],
+        runs: np.ndarray | None,
+    ) -> Dense:  # fmt: skip
         """A column of the slices; `requests` are those whose event is added."""
+        field = self._fields[name]
         number = self._words[f"value {name}"]
         given = [request[name] for request in requests]
         if field.type == "float":
@@ -247,7 +201,7 @@ class ViewReader:
         else:
             values = slices.word(number, [value_word(value) for value in given])
             values = values.astype(bool) if field.type == "bool" else values
-        if not field.nullable and keep is None:
+        if not field.nullable and keep is None and runs is None:
             return Dense(values, None)
         values = values[:-1]
         valid: np.ndarray | None = None
@@ -256,12 +210,4 @@ class ViewReader:
         elif field.nullable:
             valid = slices.word(self._words[f"valid {name}"], [value is not None for value in given])[:-1].astype(bool)
         column = Column(values, valid)
-        return Dense.of(column if keep is None else column.take(keep))
-
-
-def _dtype(aggregate: Aggregate, source: FieldType) -> str:
-    if aggregate.kind in ("count", "distinct"):
-        return "int64"
-    if aggregate.kind in ("min", "max", "first", "last"):
-        return {"int": "int64", "bool": "bool", "datetime": "datetime64[us]"}.get(source, "float64")
-    return "float64"
+        return Dense.of(column if keep is None else column.take(keep), runs)

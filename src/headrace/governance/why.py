@@ -11,7 +11,7 @@ import polars as pl
 from headrace.data.history import history
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
-from headrace.features.types import WindowView
+from headrace.features.types import StoredView
 from headrace.governance.predictions import LoggedPrediction, logged
 from headrace.governance.types import FeatureValue, Why
 from headrace.kernel.errors import NotFound
@@ -78,7 +78,7 @@ def _features(ctx: Context, service: ServiceSpec, record: PredictionRecord) -> I
         yield FeatureValue(name, None if math.isnan(value) else value, ages.get(name, 0.0))
 
 
-def _age(view: WindowView, stream: StreamSpec, events: pl.DataFrame, record: PredictionRecord) -> float | None:
+def _age(view: StoredView, stream: StreamSpec, events: pl.DataFrame, record: PredictionRecord) -> float | None:
     """Seconds between the asking time and the newest event of the key that the window could count at the logged
     position: not after the asking time less the delay, and not the asking event itself. None without one."""
     time = pl.col(stream.time).dt.epoch("us")

@@ -11,6 +11,7 @@ HeadraceError            internal           500  exit 1
 ├── Denied               denied             403  exit 5
 ├── CheckFailed          check_failed       409  exit 1   checked and found bad
 ├── IncompatibleFormat   incompatible       500  exit 3   written by a newer headrace
+├── Fenced               fenced             409  exit 6   another process has taken over; the work goes on there
 ├── NotReady             not_ready          503  exit 6   no version serves yet, or draining; a retry can help
 └── EngineUnreachable    engine_unreachable 503  exit 6   a retry can help
 """
@@ -91,6 +92,10 @@ class CheckFailed(HeadraceError):
 
 class IncompatibleFormat(HeadraceError):
     code, status, exit_code = "incompatible", 500, 3
+
+
+class Fenced(HeadraceError):
+    code, status, exit_code = "fenced", 409, 6
 
 
 class NotReady(HeadraceError):

@@ -68,6 +68,6 @@ def _scores(ctx: Context, spec: ServiceSpec, number: int, rows: pl.DataFrame) ->
 
 
 def _bootstrap(measure: Measure, rows: pl.DataFrame, spec: ServiceSpec) -> Difference:
-    key = spec.model.spine.key if isinstance(spec.model.spine, SnapshotSpine) else spec.key
-    clusters = rows[key].to_numpy() if key in rows.columns else None
+    keys = spec.model.spine.keys if isinstance(spec.model.spine, SnapshotSpine) else (spec.key,)
+    clusters = rows.select(pl.struct(keys).rank("dense")).to_series().to_numpy() if set(keys) <= set(rows.columns) else None
     return bootstrap(measure, rows.height, clusters=clusters, draws=DRAWS)

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from headrace.data.history import history
-from headrace.data.positions import position
+from headrace.data.positions import watermark
 from headrace.engines.context import Context
 from headrace.features.frames import DTYPES
-from headrace.features.labels import label_rows, label_stream
+from headrace.features.labels import label_rows
 from headrace.kernel.times import DAY
 from headrace.serving.reading import prediction_records
 from headrace.serving.types import PredictionRecord, ServiceSpec
@@ -23,8 +23,8 @@ LIVE = ("champion", "canary")
 def known_until(ctx: Context, service: ServiceSpec, now: int) -> int:
     """The event time up to which the service's labels are known at `now`: that of the newest event applied of the stream
     that tells them. A stream that is late or silent makes labels immature, not negative. -1 when nothing has come."""
-    watermark = position(ctx, label_stream(service.model.label)).watermark
-    return -1 if watermark is None else min(now, watermark)
+    known = watermark(ctx, service.model.label.stream)
+    return -1 if known is None else min(now, known)
 
 
 def labelled(ctx: Context, service: ServiceSpec, records: Sequence[PredictionRecord], *, known_at: int) -> pl.DataFrame:
@@ -33,8 +33,7 @@ def labelled(ctx: Context, service: ServiceSpec, records: Sequence[PredictionRec
     """
     asking = _asking(service, records)
     label = service.model.label
-    named = label_stream(label)
-    value, mature = label_rows(label, asking, {named: history(ctx, named)}, ctx.specs, known_at=known_at)
+    value, mature = label_rows(label, asking, {label.stream: history(ctx, label.stream)}, ctx.specs, known_at=known_at)
     return pl.DataFrame(
         {
             "prediction_id": [r.id for r in records],
@@ -43,7 +42,7 @@ def labelled(ctx: Context, service: ServiceSpec, records: Sequence[PredictionRec
             "role": [r.role for r in records],
             "entity": [r.entity for r in records],
             "score": [r.score for r in records],
-            "label": np.asarray(value, np.int8),
+            "label": value,
             "mature": np.asarray(mature, bool),
         },
         schema={

@@ -14,7 +14,8 @@ from headrace.registry.compiling import compile_estimator
 from headrace.registry.evidence import cross_fitted, golden, reference
 from headrace.registry.runtimes import Runtime, load_runtime
 from headrace.training import runs
-from headrace.training.estimators import Matrix, labels_of, matrix_of, read
+from headrace.training.answers import labels_of
+from headrace.training.estimators import Matrix, matrix_of, read
 from headrace.training.jobs import open_world
 from headrace.training.types import ModelSpec
 

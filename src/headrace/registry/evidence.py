@@ -12,7 +12,8 @@ from headrace.kernel.errors import HeadraceError
 from headrace.registry.runtimes import Runtime
 from headrace.statistics.histograms import bin_counts, quantile_edges
 from headrace.statistics.metrics import average_precision, log_loss
-from headrace.training.estimators import Labels, Matrix, fit, scores
+from headrace.training.answers import Labels
+from headrace.training.estimators import Matrix, fit, scores
 from headrace.training.types import ModelSpec
 
 GOLDEN_ROWS = 32

@@ -36,6 +36,12 @@ def register(ctx: Context, model: str, *, run: str | None = None, artifact: Path
     spec = ctx.specs.get(ModelSpec, model)
     if (run is None) == (artifact is None):
         raise UsageError("a version is made of a run or of an artifact", hint="give either `--run ID` or `--artifact PATH`")
+    if not spec.label.is_binary:
+        raise CheckFailed(
+            f"the label of model `{model}` is hr.{spec.label.kind}: what is compiled, proved and served so far is the "
+            "probability of hr.label or hr.no_event",
+            hint="judge its runs with `headrace runs show`, or ask a yes-or-no question",
+        )
     return _of_run(ctx, spec, run) if run is not None else _of_file(ctx, spec, Path(str(artifact)))
 
 

@@ -12,14 +12,18 @@ import numpy as np
 import polars as pl
 
 from headrace.data.history import log_history
+from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.recompute import LoggedRead, recompute
 from headrace.features.types import FeatureSet
 from headrace.kernel.errors import InvalidInput
+from headrace.kernel.partitions import base_of, partition_of
 from headrace.serving.reading import prediction_records
 from headrace.serving.types import PredictionRecord, ServiceSpec
 
 AT_ONCE = 20_000
+Appended = dict[str, list[np.ndarray]]
+"""By stream and partition: the append times of its records."""
 SHOWN = 100
 
 
@@ -55,7 +59,8 @@ def parity(ctx: Context, service: str) -> Parity:
     spec = ctx.specs.get(ServiceSpec, service)
     features = spec.model.features
     streams = {view.stream for view in features.views} | {view.join.report for view in features.views if view.join}
-    appended = {stream: _append_times(ctx, stream) for stream in streams}
+    specs = [ctx.specs.get(StreamSpec, stream) for stream in streams]
+    appended = {spec.name: [_append_times(ctx, spec.name, part) for part in range(spec.partitions)] for spec in specs}
     frames = {stream: log_history(ctx, stream) for stream in streams}
     records = (record for _, record in prediction_records(ctx, service) if record.request and record.features)
     result = Parity()
@@ -72,7 +77,7 @@ def _compare(
     spec: ServiceSpec,
     records: list[PredictionRecord],
     frames: dict[str, pl.DataFrame],
-    appended: dict[str, np.ndarray],
+    appended: Appended,
     result: Parity,
 ) -> None:
     features: FeatureSet = spec.model.features
@@ -108,30 +113,37 @@ def _read(spec: ServiceSpec, record: PredictionRecord) -> LoggedRead:
     return LoggedRead(record.request, record.at, own_id, record.positions)
 
 
-def _append_times(ctx: Context, stream: str) -> np.ndarray:
-    """Machine-clock microseconds at which each record of the stream's topic was appended, int64, not descending."""
+def _append_times(ctx: Context, stream: str, partition: int) -> np.ndarray:
+    """Machine-clock microseconds at which each record of the partition was appended, int64, not descending; 0 for those that
+    retention has dropped."""
     topic = ctx.namespace.stream(stream)
-    parts: list[np.ndarray] = [np.zeros(0, np.int64)]
-    offset, end = 0, ctx.events.end(topic, 0)
+    offset, end = ctx.events.first(topic, partition), ctx.events.end(topic, partition)
+    parts: list[np.ndarray] = [np.zeros(offset, np.int64)]
     while offset < end:
-        records = ctx.events.read(topic, 0, offset)
+        records = ctx.events.read(topic, partition, offset)
         parts.append(np.array(records.timestamps, dtype=np.int64))
         offset = records.next
     return np.maximum.accumulate(np.concatenate(parts))
 
 
-def _newest(records: list[PredictionRecord], appended: dict[str, np.ndarray]) -> tuple[list[dict[str, dict[str, int]]], float]:
+def _newest(records: list[PredictionRecord], appended: Appended) -> tuple[list[dict[str, dict[str, int]]], float]:
     """For each record its positions had everything been applied, and the longest age in seconds of what was not."""
     made = np.array([record.machine_at for record in records], dtype=np.int64)
-    last = {stream: (np.searchsorted(times, made, side="right") - 1).tolist() for stream, times in appended.items()}
+    ends = {
+        stream: [np.searchsorted(times, made, side="right").tolist() for times in parts] for stream, parts in appended.items()
+    }
     newest, longest = [], 0
     for number, record in enumerate(records):
         then: dict[str, dict[str, int]] = {}
         for view, positions in record.positions.items():
-            then[view] = {stream: max(position, last[stream][number]) for stream, position in positions.items()}
+            then[view] = dict(positions)
             for stream, position in positions.items():
-                if position < last[stream][number]:
-                    longest = max(longest, record.machine_at - int(appended[stream][position + 1]))
+                partition = partition_of(position + 1)
+                base = base_of(partition)
+                last = base + ends[stream][partition][number] - 1
+                if position < last:
+                    then[view][stream] = last
+                    longest = max(longest, record.machine_at - int(appended[stream][partition][position + 1 - base]))
         newest.append(then)
     return newest, longest / 1e6
 

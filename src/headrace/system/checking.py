@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from headrace.data.types import StreamSpec
-from headrace.features.types import WindowView
+from headrace.features.types import stored_views
 from headrace.kernel.errors import HeadraceError, InvalidSystem, NotFound
 from headrace.kernel.ids import content_hash
 from headrace.monitoring.types import WatchSpec
@@ -181,8 +181,9 @@ def _declares(system: System | None) -> dict[str, int]:
     if system is None:
         return {}
     specs = system.specs()
-    kinds = {"stream": StreamSpec, "view": WindowView, "model": ModelSpec, "service": ServiceSpec, "watch": WatchSpec}
-    return {word: len(specs.all(kind)) for word, kind in kinds.items()}
+    kinds = {"stream": StreamSpec, "model": ModelSpec, "service": ServiceSpec, "watch": WatchSpec}
+    counts = {word: len(specs.all(kind)) for word, kind in kinds.items()}
+    return {"stream": counts.pop("stream"), "view": len(stored_views(specs)), **counts}
 
 
 class FoundProblems(InvalidSystem):

@@ -4,94 +4,35 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.data.checking import check_rules
-from headrace.data.types import Field, FieldType, StreamSpec
-from headrace.features.types import NoEventLabel, ReportLabel, RequestFeatures, RequestField, SnapshotSpine, Spine, WindowView
+from headrace.data.types import FieldType
+from headrace.features.types import (
+    FeatureSet,
+    Label,
+    RequestFeatures,
+    RequestField,
+    SnapshotSpine,
+    Spine,
+    StoredView,
+    stored_views,
+)
 from headrace.kernel.errors import HeadraceError, InvalidSystem
 from headrace.kernel.specs import Specs
 from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.policies import checked
 from headrace.release.types import Plan, Policy
 from headrace.serving.types import ServiceSpec
+from headrace.system.stream_terms import KEYS
 
 Fields = Mapping[str, Mapping[str, FieldType]]
 """The field names of each stream, with their types."""
-KEYS = ("int", "str", "bool")
-"""Types whose values are the same key in the log, the store, the router and the join; a float's text is not."""
 
 
-def check_stream(name: str, fields: Sequence[Field], roles: Mapping[str, str | None], where: str) -> None:
-    """InvalidSystem unless the roles (id, key, time, created) name fields of fitting types and the rules can hold."""
-    types = {f.name: f.type for f in fields}
-    for role, column in roles.items():
-        if column is None:
-            continue
-        if column not in types:
-            raise InvalidSystem(
-                f"{where}: stream `{name}` has {role}=`{column}`, which is none of its fields: "
-                f"{', '.join(f'`{f}`' for f in types)}",
-                hint=f"add the field or mend `{role}=`",
-            )
-        allowed = ("datetime",) if role in ("time", "created") else KEYS
-        if types[column] not in allowed:
-            raise InvalidSystem(
-                f"{where}: stream `{name}` has {role}=`{column}` of type `{types[column]}`; allowed: {', '.join(allowed)}",
-                hint=f"annotate `{column}` as {allowed[0]}, or name another field",
-            )
-    reserved = next((f for f in types if f.startswith("_")), None)
-    if reserved is not None:
-        raise InvalidSystem(f"{where}: stream `{name}` has the field `{reserved}`; names with `_` in front are ours",
-                            hint="rename it")  # fmt: skip
-    for f in fields:
-        if f.personal is not None and f.personal.subject not in types:
-            raise InvalidSystem(
-                f"{where}: field `{f.name}` of stream `{name}` is personal of `{f.personal.subject}`, which is none of its "
-                f"fields: {', '.join(f'`{f}`' for f in types)}",
-                hint="name the field that identifies the person: hr.Personal(subject=...)",
-            )
-    try:
-        check_rules(fields)
-    except InvalidSystem as error:
-        raise InvalidSystem(f"{where}: stream `{name}`: {error.message}", hint=error.hint) from None
-
-
-def check_join(left: StreamSpec, right: StreamSpec, on: str, where: str) -> None:
-    """InvalidSystem unless both streams have the field, of one type."""
-    for side in (left, right):
-        if on not in {f.name for f in side.fields}:
-            raise InvalidSystem(f"{where}: `{side.name}` has no field `{on}` to join on",
-                                hint=f"use one of {', '.join(f.name for f in side.fields)}")  # fmt: skip
-    types = [side.field(on).type for side in (left, right)]
-    if types[0] != types[1] or types[0] not in KEYS:
-        raise InvalidSystem(
-            f"{where}: `{on}` is `{types[0]}` in `{left.name}` and `{types[1]}` in `{right.name}`; "
-            f"a join is on one type of {', '.join(KEYS)}",
-            hint=f"annotate `{on}` alike in both",
-        )
-
-
-def window_keys(by: object, stream: StreamSpec, where: str) -> tuple[str, ...]:
-    """The key columns of windows. InvalidSystem unless they are different fields of a type that can be a key."""
-    keys: tuple[Any, ...] = (by,) if isinstance(by, str) else tuple(by) if isinstance(by, tuple | list) else (by,)
-    types = {f.name: f.type for f in stream.fields}
-    for key in keys:
-        if key not in types:
-            raise InvalidSystem(f"{where}: `{stream.name}` has no field `{key}`; it has {', '.join(types)}",
-                                hint="`by` names fields of the stream")  # fmt: skip
-        if types[key] not in KEYS:
-            raise InvalidSystem(f"{where}: windows by `{key}`, which is `{types[key]}`; allowed: {', '.join(KEYS)}",
-                                hint="choose a field that names something: a customer, a card, a shop")  # fmt: skip
-    if len(set(keys)) < len(keys):
-        raise InvalidSystem(f"{where}: by={keys!r} names a field twice", hint="name each field once")
-    return keys
-
-
-def check_columns(source: WindowView | RequestFeatures, declared: Specs, where: str) -> None:
+def check_columns(source: StoredView | RequestFeatures, declared: Specs, where: str) -> None:
     """InvalidSystem when a view or function declared before gives a column of the same name."""
-    others: list[WindowView | RequestFeatures] = [*declared.all(WindowView), *declared.all(RequestFeatures)]
+    others: list[StoredView | RequestFeatures] = [*stored_views(declared), *declared.all(RequestFeatures)]
     for other in others:
         both = next((column for column in source.columns if column in other.columns), None)
         if both is not None:
@@ -102,52 +43,65 @@ def check_columns(source: WindowView | RequestFeatures, declared: Specs, where: 
             )
 
 
-def check_windows(over: Sequence[str], delay: str | None, own_event: bool, where: str) -> None:
-    """InvalidSystem unless `over` lists different windows, and the asking event can lie in them."""
-    if isinstance(over, str) or len(set(over)) < len(over):
-        raise InvalidSystem(f"{where}: over={over!r} is not a list of different windows", hint='over=["1d", "7d"]')
-    if own_event and delay is not None:
-        raise InvalidSystem(
-            f"{where}: windows that end {delay} before the asking time cannot hold the asking event",
-            hint="leave out `delay=` or `own_event=`",
-        )
-
-
-def check_label(model: str, label: object, spine: Spine, streams: Fields, where: str) -> None:
-    """InvalidSystem unless the label's stream and the asking points have the field that connects them."""
-    assert isinstance(label, ReportLabel | NoEventLabel)
-    stream, field = (label.report, label.on) if isinstance(label, ReportLabel) else (label.stream, label.by)
-    asking = dict(streams[spine.stream])
+def check_label(model: str, label: Label, spine: Spine, streams: Fields, where: str) -> None:
+    """InvalidSystem unless the label's stream and the asking points have the fields that connect them."""
+    asking: Mapping[str, FieldType] = streams[spine.stream]
     if isinstance(spine, SnapshotSpine):
-        if spine.key not in asking:
+        absent = next((key for key in spine.keys if key not in asking), None)
+        if absent is not None or not spine.keys:
             raise InvalidSystem(
-                f"{where}: model `{model}` asks for each `{spine.key}`, which `{spine.stream}` does not have; "
+                f"{where}: model `{model}` asks for each `{absent or ''}`, which `{spine.stream}` does not have; "
                 f"it has {', '.join(asking)}",
                 hint="mend `key=` of hr.every",
             )
-        asking = {spine.key: asking[spine.key]}
-    for place, known in ((f"`{stream}`", streams[stream]), ("the asking row", asking)):
-        if field not in known:
+        asking = {key: asking[key] for key in spine.keys}
+    for field in label.keys:
+        for place, known in ((f"`{label.stream}`", streams[label.stream]), ("the asking row", asking)):
+            if field not in known:
+                raise InvalidSystem(
+                    f"{where}: the label of model `{model}` connects by `{field}`, which {place} does not have; "
+                    f"it has {', '.join(known)}",
+                    hint="mend `on=` or `by=` of the label",
+                )
+        if streams[label.stream][field] != asking[field]:
             raise InvalidSystem(
-                f"{where}: the label of model `{model}` connects by `{field}`, which {place} does not have; "
-                f"it has {', '.join(known)}",
-                hint="mend `on=` or `by=` of the label",
+                f"{where}: the label of model `{model}` connects by `{field}`, which is `{streams[label.stream][field]}` in "
+                f"`{label.stream}` and `{asking[field]}` in the asking row",
+                hint=f"annotate `{field}` alike in both",
             )
-    if streams[stream][field] != asking[field]:
+    if label.column is not None and label.column not in streams[label.stream]:
         raise InvalidSystem(
-            f"{where}: the label of model `{model}` connects by `{field}`, which is `{streams[stream][field]}` in `{stream}` "
-            f"and `{asking[field]}` in the asking row",
-            hint=f"annotate `{field}` alike in both",
+            f"{where}: the label of model `{model}` is `{label.column}`, which `{label.stream}` does not have; "
+            f"it has {', '.join(streams[label.stream])}",
+            hint="name a field of the label's stream",
         )
 
 
-def check_features(model: str, columns: Sequence[str], where: str) -> None:
-    """InvalidSystem unless there are features and all have different names."""
+def check_binary(service: str, model: str, label: Label, where: str) -> None:
+    """InvalidSystem unless the model's answer is a probability, which is all that a service gives so far."""
+    if not label.is_binary:
+        raise InvalidSystem(
+            f"{where}: service `{service}` would serve model `{model}`, whose label is hr.{label.kind}: a service gives the "
+            "probability of hr.label or hr.no_event",
+            hint="train and evaluate the model without a service, or ask a yes-or-no question",
+        )
+
+
+def check_features(model: str, features: FeatureSet, where: str) -> None:
+    """InvalidSystem unless there are features, all have different names, and of a view with texts a function reads one."""
+    columns = features.given
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
         raise InvalidSystem(f"{where}: model `{model}` has the feature `{twice}` twice", hint="list each feature once")
     if not columns:
         raise InvalidSystem(f"{where}: model `{model}` has no features", hint="list fields, views or functions in `features=`")
+    read = {name for source in features.sources if isinstance(source, RequestFeatures) for name in source.inputs}
+    unread = next((view.texts for view in features.views if view.texts and not read.intersection(view.texts)), None)
+    if unread is not None:
+        raise InvalidSystem(
+            f"{where}: the feature `{unread[0]}` of model `{model}` is a text, and a model takes numbers",
+            hint="make a number of it in a @system.features function, or use hr.distinct",
+        )
 
 
 def check_training(
@@ -186,7 +140,7 @@ def check_request(service: ServiceSpec, streams: Fields) -> None:
     needed += [key for view in features.views for key in view.by]
     for source in features.sources:
         if isinstance(source, RequestFeatures):
-            needed += [name for name in source.inputs if name not in features.columns]
+            needed += [name for name in source.inputs if name not in features.given]
     asking = streams[service.model.spine.stream]
     for name in needed:
         if name not in fields:

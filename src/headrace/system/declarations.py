@@ -8,9 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from headrace.data.types import JoinSpec, StreamSpec
+import numpy as np
+
+from headrace.data.retention import parse_retention
+from headrace.data.types import Expectation, Folder, JoinSpec, Query, SourceSpec, StreamSpec
+from headrace.features.column_types import column_types
 from headrace.features.types import (
     Aggregate,
+    AttributeView,
     FeatureSet,
     Label,
     RequestFeatures,
@@ -26,10 +31,13 @@ from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
 from headrace.system import consistency
+from headrace.system.feature_views import check_attributes, check_windows, keys_of, micros, rate, spans, text_fields, view_name
 from headrace.system.inference import fields_of
-from headrace.system.resolution import Everything, check_aggregate, default_spine, resolve_features
+from headrace.system.resolution import Everything, check_acyclic, default_spine, resolve_features
+from headrace.system.source_terms import checked_source
+from headrace.system.stream_terms import check_join, check_roles, check_stream
 from headrace.system.terms import STREAM_NAMES
-from headrace.system.trials import try_features, try_predicate
+from headrace.system.trials import SAMPLES, try_features, try_predicate
 from headrace.training.types import ModelSpec
 
 Class = TypeVar("Class", bound=type)
@@ -52,6 +60,8 @@ class System:
         self.name = checked_name("system", name)
         self._specs: dict[tuple[str, str], Spec] = {}
         self._by_object: dict[int, Any] = {}
+        self._samples: dict[str, np.ndarray] = {}
+        """One row of each feature declared so far, for the functions that read it."""
 
     def specs(self) -> Specs:
         """Everything declared so far."""
@@ -68,32 +78,42 @@ class System:
         max_future: str = "5m",
         lateness: str = "1d",
         retention: str | None = None,
+        partitions: int = 1,
+        explode: str | None = None,
+        expect: Sequence[Expectation] = (),
     ) -> Callable[[Class], Class]:
-        """Declare a stream by a typed class. `id`, `key`, `time` and `created` name its fields."""
+        """Declare a stream by a typed class. `id`, `key`, `time` and `created` name its fields. Its events lie in
+        `partitions` partitions by their key, which several processes can apply at once. With `explode` each element of the
+        array at that dotted path is an event; `expect` are rules over several fields or events."""
 
         def declare(cls: Class) -> Class:
             place = _where()
             fields = fields_of(cls, place)
-            consistency.check_stream(cls.__name__, fields, {"id": id, "key": key, "time": time, "created": created}, place)
+            check_roles(cls.__name__, fields, {"id": id, "key": key, "time": time, "created": created}, place)
             spec = StreamSpec(
                 self._new_name("stream", name or snake_case(cls.__name__), place), fields, id, key, time, created,
-                duration(max_future), duration(lateness), None if retention is None else duration(retention),
-                inspect.cleandoc(cls.__doc__ or ""), place,
+                duration(max_future), duration(lateness), *parse_retention(retention),
+                inspect.cleandoc(cls.__doc__ or ""), place, partitions=partitions, explode=explode, expect=tuple(expect),
             )  # fmt: skip
-            if any(f.personal for f in fields) and retention is None:
-                raise InvalidSystem(f"{place}: stream `{spec.name}` has personal fields and no retention",
-                                    hint='declare how long they are kept: retention="365d"')  # fmt: skip
-            self._add(spec, cls)
+            self._add(check_stream(spec), cls)
             STREAM_NAMES[cls] = spec.name
             return cls
 
         return declare
 
+    def source(self, stream: type, reads: Folder | Query, *, name: str | None = None) -> SourceSpec:
+        """Read `hr.folder(...)` or `hr.query(...)` into `stream` on a schedule. `name` defaults to the stream's."""
+        place = _where()
+        into = self._stream(stream, place).name
+        spec = checked_source(SourceSpec(self._new_name("source", name or into, place), into, reads, place))
+        self._add(spec, spec)
+        return spec
+
     def join(self, stream: type, report: type, *, on: str) -> JoinSpec:
         """The events of `stream`, knowing whether an event of `report` with the same `on` has arrived."""
         place = _where()
         left, right = self._stream(stream, place), self._stream(report, place)
-        consistency.check_join(left, right, on, place)
+        check_join(left, right, on, place)
         spec = JoinSpec(f"{left.name}_{right.name}", left.name, right.name, on, place)
         self._add(spec, spec)
         return spec
@@ -108,39 +128,55 @@ class System:
         where: Callable[..., Any] | None = None,
         delay: str | None = None,
         own_event: bool = False,
+        resolution: str | None = None,
         **aggregates: Aggregate,
     ) -> WindowView:
-        """Aggregates over sliding windows of the events with the same `by`; see INTERFACE.md for names and values."""
+        """Aggregates over sliding windows of the events with the same `by`. With `resolution`, such as "1h", windows begin
+        at multiples of it and are added tile by tile. Columns are `{name}_{aggregate}_{window}`."""
         place = _where()
         join = stream if isinstance(stream, JoinSpec) else None
         spec = self._specs[("stream", join.stream)] if join else self._stream(stream, place)
         assert isinstance(spec, StreamSpec)
-        keys = consistency.window_keys(by, spec, place)
+        keys = keys_of(by)
         if where is not None:
             try_predicate(where, spec, place)
-        if not aggregates or not over:
-            raise InvalidSystem(f"{place}: windows over `{spec.name}` need at least one window and one aggregate",
-                                hint='windows(..., over=["7d"], count=hr.count())')  # fmt: skip
-        for label, aggregate in aggregates.items():
-            check_aggregate(label, aggregate, spec, join, place)
-        consistency.check_windows(over, delay, own_event, place)
-        view_name = name or "_".join(keys).removesuffix("_id") or "all"
         view = WindowView(
-            self._new_name("view", view_name, place), spec.name, keys, tuple((w, self._duration(w, place)) for w in over),
-            tuple(aggregates.items()), join, where, self._duration(delay, place) if delay else 0, own_event, place,
+            self._new_name("view", view_name(name, keys), place), spec.name, keys, spans(over, place),
+            tuple(aggregates.items()), join, where, micros(delay, place), own_event, place, text_fields(spec),
+            micros(resolution, place),
         )  # fmt: skip
+        check_windows(view, spec)
         consistency.check_columns(view, self.specs(), place)
         self._add(view, view)
+        self._samples |= {name: SAMPLES[kind] for name, kind in column_types(view, spec).items()}
+        return view
+
+    def attributes(
+        self, stream: type, *, by: str | tuple[str, ...], columns: Sequence[str], ttl: str | None = None,
+        name: str | None = None,
+    ) -> AttributeView:  # fmt: skip
+        """The newest known values of columns, for each `by`; null when older than `ttl`. Columns are `{name}_{column}`."""
+        place = _where()
+        spec, keys = self._stream(stream, place), keys_of(by)
+        view = AttributeView(
+            self._new_name("view", name or f"{view_name(name, keys)}_attributes", place), view_name(name, keys), spec.name,
+            keys, tuple(columns), micros(ttl, place) if ttl else None, place, text_fields(spec),
+        )  # fmt: skip
+        check_attributes(view, spec, columns)
+        consistency.check_columns(view, self.specs(), place)
+        self._add(view, view)
+        self._samples |= {name: SAMPLES[kind] for name, kind in column_types(view, spec).items()}
         return view
 
     def features(self, function: Function) -> Function:
         """Declare a plain function over arrays; its parameters name request fields or earlier features."""
         place = _where()
         name = self._new_name("features", function.__name__, place)
-        columns = try_features(function, self.specs().all(StreamSpec), place)
-        spec = RequestFeatures(name, function, tuple(inspect.signature(function).parameters), columns, place)
+        made = try_features(function, self._specs.values(), self._samples, place)
+        spec = RequestFeatures(name, function, tuple(inspect.signature(function).parameters), tuple(made), place)
         consistency.check_columns(spec, self.specs(), place)
-        self._add(spec, function)
+        self._add(check_acyclic(spec, self.specs()), function)
+        self._samples |= made
         return function
 
     def model(
@@ -162,7 +198,7 @@ class System:
             found: Spine = default_spine(name, spine, label, everything, place)
             consistency.check_label(name, label, found, everything.fields(), place)
             chosen = FeatureSet(resolve_features(features, found, everything, place))
-            consistency.check_features(name, chosen.columns, place)
+            consistency.check_features(name, chosen, place)
             consistency.check_training(function, parameters or {}, search or {}, evaluate, place)
             spec = ModelSpec(
                 name, function, chosen, label, found, dict(parameters or {}), dict(search or {}), evaluate,
@@ -201,6 +237,7 @@ class System:
         if entity is not None and entity not in {f.name for f in fields}:
             raise InvalidSystem(f"{place}: the request has no field `{entity}`", hint="mend `key=`")
         found = self._new_name("service", name or spec.name, place)
+        consistency.check_binary(found, spec.name, spec.label, place)
         consistency.check_release(found, release, place)
         service = ServiceSpec(
             found, spec, fields, time, id_, entity,
@@ -231,15 +268,11 @@ class System:
                                 hint="give what system.service(...) returned")  # fmt: skip
         if approve not in ("auto", "person"):
             raise InvalidSystem(f"{place}: approve=`{approve}`; allowed: `auto`, `person`", hint="choose one")
-        number, _, period = str(at_most).partition("/")
-        words = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
-        if not number.isdigit() or not int(number):
-            raise InvalidSystem(f'{place}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
         spec = WatchSpec(
             self._new_name("watch", service.name, place), service.name, retrain_when,
-            (int(number), self._duration(words.get(period, period), place)), "auto" if approve == "auto" else "person",
-            self._duration(window, place), self._duration(every, place), self._duration(train_on, place),
-            self._duration(holdout, place), 0 if retrain_after is None else self._duration(retrain_after, place), where=place,
+            rate(at_most, place), "auto" if approve == "auto" else "person",
+            micros(window, place), micros(every, place), micros(train_on, place),
+            micros(holdout, place), 0 if retrain_after is None else micros(retrain_after, place), where=place,
         )  # fmt: skip
         consistency.check_watch(spec)
         self._add(spec, spec)
@@ -255,12 +288,6 @@ class System:
 
     def _known(self, kind: str) -> str:
         return ", ".join(f"`{name}`" for known, name in self._specs if known == kind) or "none"
-
-    def _duration(self, text: str, place: str) -> int:
-        try:
-            return duration(text)
-        except HeadraceError as error:
-            raise InvalidSystem(f"{place}: {error.message}", hint=error.hint) from None
 
     def _new_name(self, kind: str, name: str, place: str) -> str:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from headrace.data.types import Field, FieldType, OneOf, Pattern, Personal, Range
+from headrace.data.types import Field, FieldType, From, NotNull, OneOf, Pattern, Personal, Range
 from headrace.kernel.errors import InvalidSystem
 
 TYPES: dict[type, FieldType] = {int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime"}
@@ -40,6 +40,7 @@ def _field(name: str, hint: Any, cls: type, where: str) -> Field:
             f"{where}: `{cls.__name__}.{name}` is annotated `{hint!r}`; allowed: {', '.join(TYPES.values())}, also `| None`",
             hint="rules go into Annotated[float, hr.Range(min=0)]",
         )  # fmt: skip
-    rules = tuple(e for e in extras if isinstance(e, Range | OneOf | Pattern))
+    rules = tuple(e for e in extras if isinstance(e, Range | OneOf | Pattern | NotNull))
     personal = next((e for e in extras if isinstance(e, Personal)), None)
-    return Field(name, TYPES[hint], nullable, rules, personal)
+    read = next((e for e in extras if isinstance(e, From)), None)
+    return Field(name, TYPES[hint], nullable, rules, personal, read)

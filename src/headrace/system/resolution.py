@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headrace.data.types import FieldType, JoinSpec, StreamSpec
+from headrace.features.requests import ordered
 from headrace.features.types import (
     Aggregate,
     EventSpine,
     FeatureSet,
     FeatureSource,
     Label,
-    NoEventLabel,
-    ReportLabel,
     RequestFeatures,
     RequestField,
     SnapshotSpine,
     Spine,
-    WindowView,
+    StoredView,
 )
 from headrace.kernel.errors import InvalidSystem
+from headrace.kernel.specs import Specs
 
 NUMERIC = ("int", "float", "bool")
 
@@ -70,25 +70,26 @@ def check_aggregate(label: str, aggregate: Aggregate, stream: StreamSpec, join: 
 
 def default_spine(model: str, given: Any, label: Label, everything: Everything, where: str) -> Spine:
     """The model's spine: as given, else the stream that is joined with the label's report."""
-    if not isinstance(label, ReportLabel | NoEventLabel):
+    if not isinstance(label, Label):
         raise InvalidSystem(f"{where}: label={label!r} of model `{model}` is not a label",
-                            hint="use hr.label(Report, ...) or hr.no_event(Stream, ...)")  # fmt: skip
+                            hint="use hr.label, hr.no_event, hr.value, hr.value_after or hr.future")  # fmt: skip
     stream = everything.by_object.get(id(given)) if isinstance(given, type) else None
     known = {s.name for s in everything.streams()}
-    named = label.report if isinstance(label, ReportLabel) else label.stream
-    if named not in known:
-        raise InvalidSystem(f"{where}: the label of model `{model}` names `{named}`, which is no stream of the system; "
+    if label.stream not in known:
+        raise InvalidSystem(f"{where}: the label of model `{model}` names `{label.stream}`, which is no stream of the system; "
                             f"declared: {', '.join(sorted(known))}", hint="declare the stream above the model")  # fmt: skip
     if given is not None and not isinstance(given, SnapshotSpine) and not isinstance(stream, StreamSpec):
         raise InvalidSystem(f"{where}: spine={given!r} of model `{model}` is no stream of the system and no hr.every(...)",
                             hint='give spine=Stream or spine=hr.every("1w", key=...)')  # fmt: skip
+    if label.aggregate is not None:
+        check_aggregate("label", label.aggregate, everything.specs[("stream", label.stream)], None, where)
     if isinstance(given, SnapshotSpine):
-        return replace(given, stream=given.stream or named)
+        return replace(given, stream=given.stream or label.stream)
     if isinstance(stream, StreamSpec):
         return EventSpine(stream.name)
-    if isinstance(label, ReportLabel):
+    if label.kind in ("label", "value"):
         for join in everything.joins():
-            if join.report == label.report:
+            if join.report == label.stream:
                 return EventSpine(join.stream)
     raise InvalidSystem(f"{where}: the asking points of model `{model}` are not clear",
                         hint='give spine=Stream or spine=hr.every("1w", key=...)')  # fmt: skip
@@ -108,9 +109,9 @@ def _sources(features: Sequence[Any], fields: Mapping[str, str], everything: Eve
                 raise InvalidSystem(f"{where}: feature `{feature}` is `{fields[feature]}`, a model takes numbers",
                                     hint="turn it into numbers in a @system.features function")  # fmt: skip
             sources.append(RequestField(feature))
-        elif isinstance(spec, WindowView | RequestFeatures):
-            if isinstance(spec, WindowView):
-                _check_view(spec, fields, everything, where)
+        elif isinstance(spec, StoredView | RequestFeatures):
+            if isinstance(spec, StoredView):
+                _check_keys(spec, fields, everything, where)
             sources.append(spec)
         else:
             raise InvalidSystem(f"{where}: `{feature!r}` is not a feature of this system",
@@ -118,31 +119,26 @@ def _sources(features: Sequence[Any], fields: Mapping[str, str], everything: Eve
     return sources
 
 
-def _check_view(view: WindowView, fields: Mapping[str, str], everything: Everything, where: str) -> None:
-    """InvalidSystem unless the asking row has the keys of the view, and what the view gives are numbers."""
+def _check_keys(view: StoredView, fields: Mapping[str, str], everything: Everything, where: str) -> None:
+    """InvalidSystem unless the asking row has the keys of the view, of their types."""
     types = everything.fields()[view.stream]
     for key in view.by:
         if fields.get(key) != types[key]:
             found = f"which is `{types[key]}` there, in the asking row {f'`{fields[key]}`' if key in fields else 'absent'}"
-            raise InvalidSystem(f"{where}: windows `{view.name}` ({view.where}) are by `{key}`, {found}",
+            raise InvalidSystem(f"{where}: {view.kind} `{view.name}` ({view.where}) is by `{key}`, {found}",
                                 hint=f"ask with a field `{key}: {types[key]}`, or leave the view out")  # fmt: skip
-    for name, aggregate in view.aggregates:
-        if aggregate.kind in ("first", "last") and types[str(aggregate.column)] not in NUMERIC:
-            found = f"the {aggregate.kind} of `{aggregate.column}`, which is `{types[str(aggregate.column)]}`"
-            raise InvalidSystem(f"{where}: `{name}` of windows `{view.name}` ({view.where}) is {found}; a model takes numbers",
-                                hint="aggregate a number, or use hr.distinct")  # fmt: skip
 
 
 def resolve_features(features: Sequence[Any], spine: Spine, everything: Everything, where: str) -> tuple[FeatureSource, ...]:
     """The sources in model order. Functions may read what other sources give; a cycle is an error that names it."""
     asking = everything.specs[("stream", spine.stream)]
-    fields = {f.name: f.type for f in asking.fields if isinstance(spine, EventSpine) or f.name == spine.key}
+    fields = {f.name: f.type for f in asking.fields if isinstance(spine, EventSpine) or f.name in spine.keys}
     if isinstance(spine, SnapshotSpine):
         fields[asking.time] = "datetime"
     sources = _sources(features, fields, everything, where)
     ready = set(fields)
     for source in sources:
-        ready.update(() if isinstance(source, RequestFeatures) else FeatureSet((source,)).columns)
+        ready.update(() if isinstance(source, RequestFeatures) else FeatureSet((source,)).given)
     waiting = [s for s in sources if isinstance(s, RequestFeatures)]
     while waiting:
         possible = [s for s in waiting if set(s.inputs) <= ready]
@@ -161,3 +157,12 @@ def resolve_features(features: Sequence[Any], spine: Spine, everything: Everythi
             ready.update(s.columns)
             waiting.remove(s)
     return tuple(sources)
+
+
+def check_acyclic(function: RequestFeatures, declared: Specs) -> RequestFeatures:
+    """The function; InvalidSystem when it and others that are declared read each other."""
+    try:
+        ordered(FeatureSet((*declared.all(RequestFeatures), function)))
+    except InvalidSystem as error:
+        raise InvalidSystem(f"{function.where}: {error.message}", hint=error.hint) from None
+    return function

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from headrace.features.types import Aggregate, NoEventLabel, ReportLabel, SnapshotSpine
+from headrace.features.types import Aggregate, Label, SnapshotSpine
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import snake_case
 from headrace.kernel.times import duration
@@ -46,16 +46,41 @@ def share(report: type) -> Aggregate:
     return Aggregate("share", report=_name_of(report))
 
 
-def label(report: type, *, on: str, within: str) -> ReportLabel:
+def _tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def label(report: type, *, on: str, within: str) -> Label:
     """True when a `report` with the same `on` arrives within; inclusive."""
-    return ReportLabel(_name_of(report), on, duration(within))
+    return Label("label", _name_of(report), (on,), duration(within))
 
 
-def no_event(stream: type, *, by: str, within: str) -> NoEventLabel:
+def no_event(stream: type, *, by: str | tuple[str, ...], within: str) -> Label:
     """True when no event of the key arrives within: churn."""
-    return NoEventLabel(_name_of(stream), by, duration(within))
+    return Label("no_event", _name_of(stream), _tuple(by), duration(within))
 
 
-def every(period: str, *, key: str) -> SnapshotSpine:
+def value(stream: type, column: str, *, on: str, within: str) -> Label:
+    """`column` of the event with the same `on` that arrives within, inclusive; of several the last, which corrects the others.
+
+    Rows without one, or where it is null, are not trainable."""
+    return Label("value", _name_of(stream), (on,), duration(within), column)
+
+
+def value_after(stream: type, column: str, *, by: str | tuple[str, ...], after: str) -> Label:
+    """`column` of the key's first event at or after the asking time + `after`: forecasts.
+
+    Rows without one, or where it is null, are not trainable."""
+    return Label("value_after", _name_of(stream), _tuple(by), duration(after), column)
+
+
+def future(stream: type, aggregate: Aggregate, *, by: str | tuple[str, ...], within: str) -> Label:
+    """`aggregate` over the key's events after the asking time and within, the end included.
+
+    Rows where it is null (a mean of nothing, unless `empty=` says what it is) are not trainable."""
+    return Label("future", _name_of(stream), _tuple(by), duration(within), aggregate=aggregate)
+
+
+def every(period: str, *, key: str | tuple[str, ...]) -> SnapshotSpine:
     """Asking points every `period` for each known value of `key`; the stream is the label's."""
-    return SnapshotSpine("", key, duration(period))
+    return SnapshotSpine("", _tuple(key), duration(period))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.data.types import Field, FieldType, OneOf, Range, StreamSpec
+from headrace.data.types import Field, FieldType, OneOf, Range, RecordSpec, StreamSpec
 from headrace.kernel.errors import InvalidSystem
+from headrace.kernel.specs import Spec
 
 ROWS = 5
 """Unlike the lengths that functions make up, so that `and` between arrays and a result of another length are seen."""
@@ -41,16 +42,21 @@ def try_predicate(where: Callable[..., object], spec: StreamSpec, place: str) ->
         )
 
 
-def try_features(function: Callable[..., Any], streams: Iterable[StreamSpec], place: str) -> tuple[str, ...]:
-    """The columns that the function gives for a few rows; InvalidSystem unless they are numbers, one for each row."""
+def try_features(
+    function: Callable[..., Any], declared: Iterable[Spec], made: Mapping[str, np.ndarray], place: str
+) -> dict[str, np.ndarray]:
+    """What the function gives for a few rows: of each parameter that of the feature of that name in `made`, else of the
+    declared field, else float64. InvalidSystem unless the columns are numbers, one for each row."""
     name = f"features `{function.__name__}`"
     inputs = _inputs(function, place, name)
-    known = {field.name: field for stream in streams for field in stream.fields}
-    float_ = Field("", "float")
-    result = _called(function, {given: _sample(known.get(given, float_)) for given in inputs}, place, name)
+    known = {field.name: _sample(field) for spec in declared for field in _fields(spec)}
+    known.update(made)
+    arguments = {given: known[given] if given in known else SAMPLES["float"] for given in inputs}
+    result = _called(function, arguments, place, name)
     if not isinstance(result, Mapping) or not result:
         raise InvalidSystem(f"{place}: {name} gave {_told(result)}, not a dict with columns",
                             hint='return a dict of arrays: `return {"half": amount / 2}`')  # fmt: skip
+    columns = {}
     for column, given in result.items():
         if not isinstance(column, str) or not column.isidentifier() or column in inputs:
             wrong = "which it reads" if column in inputs else "which is no name"
@@ -61,7 +67,12 @@ def try_features(function: Callable[..., Any], streams: Iterable[StreamSpec], pl
                 f"{place}: {name} gave {_told(given)} as `{column}` for {ROWS} rows, not a number for each",
                 hint="return arrays of numbers or booleans, as long as the arguments",
             )
-    return tuple(result)
+        columns[column] = np.broadcast_to(values, ROWS).copy()
+    return columns
+
+
+def _fields(spec: Spec) -> tuple[Field, ...]:
+    return spec.fields if isinstance(spec, StreamSpec | RecordSpec) else ()
 
 
 def _inputs(function: Callable[..., Any], place: str, name: str) -> Sequence[str]:

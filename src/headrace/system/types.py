@@ -29,3 +29,40 @@ class Settled:
     now: str
     decided: str | None
     lagging: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureInfo:
+    """A declared view or function. `by` and `stream` are those of a view, `reads` the columns that it reads; `definition` is
+    the hash of what it means; `position` the last applied offset of each stream in the online state, -1 for none, null for
+    a function; `models` name it among their features."""
+
+    name: str
+    kind: str
+    stream: str | None
+    by: list[str]
+    reads: list[str]
+    columns: list[str]
+    definition: str
+    position: dict[str, int] | None
+    models: list[str]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFeatures:
+    """Values read from the online store as of `at`; `age_s` of each view: seconds since its newest event of the key."""
+
+    at: str
+    values: dict[str, float | None]
+    positions: dict[str, dict[str, int]]
+    age_s: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedFeatures:
+    """A written export."""
+
+    path: str
+    rows: int
+    columns: list[str]

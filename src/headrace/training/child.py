@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -11,10 +12,10 @@ from headrace.data.datasets import load
 from headrace.engines.context import Context
 from headrace.kernel.errors import CheckFailed
 from headrace.kernel.times import format_time
-from headrace.statistics.metrics import average_precision, log_loss, roc_auc
 from headrace.training import runs
+from headrace.training.answers import Labels, answers, kind_of, labels_of, metrics, objective, shown_labels, told_apart
 from headrace.training.code import check_unchanged, source_of
-from headrace.training.estimators import Labels, Matrix, environment, fit, labels_of, matrix_of, read, scores, store
+from headrace.training.estimators import Matrix, environment, fit, matrix_of, read, store
 from headrace.training.jobs import open_world
 from headrace.training.search import Suggestion, best, suggestions
 from headrace.training.types import ModelSpec
@@ -31,8 +32,10 @@ def _opened(arguments: dict[str, Any]) -> tuple[Context, ModelSpec, pl.DataFrame
 def _outputs(ctx: Context, spec: ModelSpec, estimator: Any, labels: Labels) -> dict[str, Any]:
     """What `runs.Outputs` takes."""
     artifacts = {**store(ctx, spec, estimator), "source": ctx.blobs.put(ctx.system, source_of(spec))}
-    metrics = {"train.rows": float(len(labels)), "train.positives": float(labels.sum())}
-    return {"metrics": metrics, "artifacts": artifacts, "environment": environment()}
+    told = {"train.rows": float(len(labels))}
+    if kind_of(labels) == "probability":
+        told["train.positives"] = float(labels.sum())
+    return {"metrics": told, "artifacts": artifacts, "environment": environment()}
 
 
 def train(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -48,21 +51,22 @@ def search(arguments: dict[str, Any]) -> dict[str, Any]:
     ctx, spec, frame = _opened(arguments)
     rows, labels = matrix_of(frame, spec.features), labels_of(frame)
     late = (frame[time_column(ctx, spec)].dt.epoch("us") >= arguments["holdout_from"]).to_numpy()
-    positives = int(labels[late].sum())
-    if not 0 < positives < late.sum():
-        start = format_time(arguments["holdout_from"])
-        raise CheckFailed(f"of the {late.sum()} rows from {start} on {positives} are positive: they cannot judge a trial",
+    if not told_apart(labels[late]):
+        found = f"the {late.sum()} rows from {format_time(arguments['holdout_from'])} on hold {shown_labels(labels[late])}"
+        raise CheckFailed(f"{found}: they cannot judge a trial",
                           hint="choose an earlier start of the hold-out, or a longer dataset")  # fmt: skip
     tried: list[Suggestion] = []
+    judged: list[dict[str, float]] = []
     for suggestion in suggestions(spec, trials=arguments["trials"], seed=arguments["seed"]):
-        suggestion.value = _trial(ctx, spec, suggestion, (rows, labels, late), arguments)
-        runs.log_metrics(ctx, arguments["run"], {"trial.average_precision": suggestion.value}, step=len(tried))
+        name, value, suggestion.value = _trial(ctx, spec, suggestion, (rows, labels, late), arguments)
+        runs.log_metrics(ctx, arguments["run"], {f"trial.{name}": value}, step=len(tried))
+        judged.append({f"holdout.{name}": value, "holdout.rows": float(late.sum())})
         tried.append(suggestion)
     chosen = best(tried)
     estimator = fit(spec, rows, labels, chosen.parameters, arguments["seed"])
     outputs = _outputs(ctx, spec, estimator, labels)
-    judged = {"holdout.average_precision": chosen.value, "holdout.rows": float(late.sum())}
-    return {**outputs, "parameters": chosen.parameters, "metrics": {**outputs["metrics"], **judged}}
+    told = {**outputs["metrics"], **judged[tried.index(chosen)]}
+    return {**outputs, "parameters": chosen.parameters, "metrics": told}
 
 
 def _trial(
@@ -71,36 +75,32 @@ def _trial(
     suggestion: Suggestion,
     data: tuple[Matrix, Labels, np.ndarray[Any, np.dtype[np.bool_]]],
     arguments: dict[str, Any],
-) -> float:
+) -> tuple[str, float, float]:
     rows, labels, late = data
     seed, parent = arguments["seed"], arguments["run"]
     inputs = runs.Inputs(spec.name, arguments["dataset"], arguments["code_hash"], seed, suggestion.parameters, parent)
     with runs.recording(ctx, inputs) as run_id:
         estimator = fit(spec, rows[~late], labels[~late], suggestion.parameters, seed)
-        value = average_precision(labels[late], scores(estimator, rows[late]))
-        metrics = {"holdout.average_precision": value, "train.rows": float((~late).sum())}
-        runs.finish(ctx, run_id, runs.Outputs(metrics, environment=environment()))
-    return value
+        found = objective(labels[late], answers(estimator, rows[late], kind_of(labels)))
+        told = {f"holdout.{found[0]}": found[1], "train.rows": float((~late).sum())}
+        runs.finish(ctx, run_id, runs.Outputs(told, environment=environment()))
+    return found
 
 
 def evaluate(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Score a test window with a run's estimator; return the metrics, and the digest of the scores (float64 bytes)."""
+    """Judge a test window with a run's estimator; return the metrics, and the digest of the answers: float64 bytes, for
+    classes a JSON list."""
     ctx = open_world(arguments)
     spec = ctx.specs.get(ModelSpec, arguments["model"])
     asking, rows = judging_rows(ctx, spec, **arguments["window"])
     labels, asked = labels_of(rows), asking["_at"].dt.epoch("us") >= arguments["window"]["start"]
-    scored = scores(read(ctx, arguments["estimator"]), matrix_of(rows, spec.features))
-    metrics = {
-        "auc_roc": roc_auc(labels, scored),
-        "average_precision": average_precision(labels, scored),
-        "log_loss": log_loss(labels, scored),
-        "rows": float(len(labels)),
-        "positives": float(labels.sum()),
-    }
-    kept = ctx.blobs.put(ctx.system, np.ascontiguousarray(scored, np.float64).tobytes())
+    kind = kind_of(labels)
+    answered = answers(read(ctx, arguments["estimator"]), matrix_of(rows, spec.features), kind)
+    content = msgspec.json.encode(answered.tolist()) if kind == "class" else np.ascontiguousarray(answered).tobytes()
+    kept, found = ctx.blobs.put(ctx.system, content), metrics(labels, answered)
     if spec.evaluate is None:
-        return {"metrics": metrics, "scores": kept}
-    column = np.full(len(asking), np.nan)
-    column[asked.to_numpy()] = scored
-    told = asking.with_columns(pl.Series("score", column).fill_nan(None))
-    return {"metrics": {**metrics, **spec.evaluate(told, told.filter(asked))}, "scores": kept}
+        return {"metrics": found, "scores": kept}
+    place = pl.Series(np.flatnonzero(asked.to_numpy()))
+    column = pl.Series("score", [None] * len(asking), dtype=pl.String if kind == "class" else pl.Float64)
+    told = asking.with_columns(column.scatter(place, pl.Series(answered.tolist(), dtype=column.dtype)))
+    return {"metrics": {**found, **spec.evaluate(told, told.filter(asked))}, "scores": kept}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from headrace.data.appending import stream_ends
 from headrace.data.datasets import pin
 from headrace.data.types import DatasetVersion, StreamSpec
 from headrace.engines.context import Context
 from headrace.features.training_set import training_set
 from headrace.kernel.errors import CheckFailed
-from headrace.kernel.times import format_time
+from headrace.kernel.times import DAY, format_time
 from headrace.training.types import ModelSpec
 
 
@@ -19,11 +20,12 @@ def build_dataset(ctx: Context, model: str, *, start: int, end: int, known_at: i
     spec = ctx.specs.get(ModelSpec, model)
     frame = training_set(ctx, spec, start=start, end=end, known_at=known_at)
     if frame.is_empty():
-        days = spec.label.within / 86_400_000_000
+        days = spec.label.within / DAY
         raise CheckFailed(
             f"no row of `{model}` with an asking time from {format_time(start)} to {format_time(end)} has a label that is "
             f"mature at {format_time(known_at)}",
-            hint=f"a label matures {days:g} days after the asking time; choose an earlier `--to`, or wait",
+            hint=f"a label matures {days:g} days after the asking time, and only where it has a value; choose an earlier "
+            "`--to`, or wait",
         )
     inputs = {
         "model": model,
@@ -32,6 +34,6 @@ def build_dataset(ctx: Context, model: str, *, start: int, end: int, known_at: i
         "known_at": format_time(known_at),
         "features": list(spec.features.columns),
         "definitions": spec.features.definition_hashes,
-        "streams": {s.name: ctx.events.end(ctx.namespace.stream(s.name), 0) for s in ctx.specs.all(StreamSpec)},
+        "streams": {s.name: sum(stream_ends(ctx, s.name)) for s in ctx.specs.all(StreamSpec)},
     }
     return pin(ctx, model, frame, inputs=inputs)

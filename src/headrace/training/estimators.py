@@ -21,10 +21,10 @@ from headrace.engines.context import Context
 from headrace.features.backfill import matrix
 from headrace.features.types import FeatureSet
 from headrace.kernel.errors import CheckFailed, InvalidInput
+from headrace.training.answers import AnswerKind, Labels, answers, kind_of, shown_labels, told_apart
 from headrace.training.types import ModelSpec
 
 Matrix = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int8]
 PACKAGES = ("headrace", "numpy", "polars", "scikit-learn", "lightgbm", "optuna")
 
 
@@ -37,44 +37,42 @@ def matrix_of(frame: pl.DataFrame, features: FeatureSet) -> Matrix:
     return np.ascontiguousarray(matrix(features, frame))
 
 
-def labels_of(frame: pl.DataFrame) -> Labels:
-    """int8 [n] of the column `label`."""
-    return frame["label"].cast(pl.Int8).to_numpy()
-
-
 def fit(spec: ModelSpec, rows: Matrix, labels: Labels, parameters: Mapping[str, Any], seed: int) -> Any:
     """Call the model's function after seeding Python's and NumPy's generators. CheckFailed when the rows hold one class
-    only, or when what comes back gives no probabilities."""
-    positives = int(labels.sum())
-    if positives in (0, len(labels)):
-        raise CheckFailed(f"the {len(labels)} training rows of `{spec.name}` hold {positives} positive labels",
-                          hint="train on a longer time, with labels of both kinds")  # fmt: skip
+    only, or when what comes back does not answer as such labels need."""
+    if not told_apart(labels):
+        raise CheckFailed(f"the {len(labels)} training rows of `{spec.name}` hold {shown_labels(labels)}",
+                          hint="train on a longer time, with labels that differ")  # fmt: skip
     random.seed(seed)
     np.random.seed(seed % 2**32)  # the generator that scikit-learn uses by default
     estimator = spec.function(rows, labels, **parameters)
-    check_estimator(spec, estimator, rows[:16])
+    check_estimator(spec, estimator, rows[:16], kind_of(labels))
     return estimator
 
 
-def check_estimator(spec: ModelSpec, estimator: Any, rows: Matrix) -> None:
-    """CheckFailed unless the estimator gives a probability for each row."""
+def check_estimator(spec: ModelSpec, estimator: Any, rows: Matrix, kind: AnswerKind) -> None:
+    """CheckFailed unless the estimator gives a probability, a number or a class for each row."""
+    method = "predict_proba" if kind == "probability" else "predict"
+    wanted = {"probability": "probabilities", "number": "numbers", "class": "classes"}[kind]
     try:
-        shown = scores(estimator, rows)
+        shown = answers(estimator, rows, kind)
     except (AttributeError, TypeError, ValueError) as error:
-        raise CheckFailed(f"{spec.where}: what `{spec.name}` returned gives no probabilities: {error}",
-                          hint="return the fitted estimator, one with `predict_proba`: `return Model().fit(rows, labels)`",
+        raise CheckFailed(f"{spec.where}: what `{spec.name}` returned gives no {wanted}: {error}",
+                          hint=f"return the fitted estimator, one with `{method}`: `return Model().fit(rows, labels)`",
                           ) from None  # fmt: skip
-    if not (np.isfinite(shown).all() and (shown >= 0).all() and (shown <= 1).all()):
+    if kind == "class":
+        return
+    if kind == "number" and not np.isfinite(shown).all():
+        raise CheckFailed(f"{spec.where}: `{spec.name}` gives no finite numbers: {shown[:3].tolist()}",
+                          hint="mend what it makes of such rows")  # fmt: skip
+    if kind == "probability" and not (np.isfinite(shown).all() and (shown >= 0).all() and (shown <= 1).all()):
         raise CheckFailed(f"{spec.where}: `{spec.name}` gives scores outside [0, 1]: {shown[:3].tolist()}",
                           hint="scores are probabilities of the positive class")  # fmt: skip
 
 
 def scores(estimator: Any, rows: Matrix) -> Matrix:
     """float64 [n]: the probability of the positive class."""
-    probabilities = np.asarray(estimator.predict_proba(rows), np.float64)
-    if probabilities.ndim != 2 or probabilities.shape[1] != 2:
-        raise ValueError(f"predict_proba has the shape {probabilities.shape}, not ({len(rows)}, 2)")
-    return np.ascontiguousarray(probabilities[:, 1])
+    return answers(estimator, rows, "probability")
 
 
 def store(ctx: Context, spec: ModelSpec, estimator: Any) -> dict[str, str]:

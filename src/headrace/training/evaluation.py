@@ -13,8 +13,9 @@ TEST_CPUS = 2
 def evaluate(ctx: Context, run_id: str, *, start: int, end: int, known_at: int, history_start: int) -> dict[str, float]:
     """Judge the run's estimator on asking times in [start, end), with the labels mature at `known_at` (microseconds).
 
-    Gives auc_roc, average_precision and log_loss over all rows, rows and positives, then what the model's own
-    `evaluate(history, test)` gives, which may replace a figure of that name; logs them on the run as `test.{name}`.
+    Gives auc_roc, average_precision and log_loss over all rows, rows and positives (of numbers mae, rmse, r2 and rows, of
+    classes accuracy, rows and classes), then what the model's own `evaluate(history, test)` gives, which may replace a
+    figure of that name; logs them on the run as `test.{name}`.
     `history` are the asking rows from `history_start` on. The scores are kept as the run's artifact `test_scores`: what
     the model gives for rows that it has not seen.
     """

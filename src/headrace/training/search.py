@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ def search(ctx: Context, model: str, dataset: str, *, trials: int, seed: int, ho
     """Search the declared space with a tree-structured Parzen estimator (Bergstra et al. 2011; Optuna's TPESampler).
 
     Each trial is a run with `parent`: fitted on the dataset's rows before `holdout_from` (microseconds of asking time),
-    judged by average precision on those from then on. The first trial has the default parameters. The returned run is
-    the best trial's parameters, fitted on the whole dataset; its `holdout.average_precision` is the best trial's.
+    judged on those from then on: by average precision, numbers by their RMSE, classes by accuracy. The first trial has the
+    default parameters. The returned run is
+    the best trial's parameters, fitted on the whole dataset; its `holdout.` figure is the best trial's.
     """
     spec = ctx.specs.get(ModelSpec, model)
     if not spec.search:
@@ -74,7 +76,7 @@ def suggestions(spec: ModelSpec, *, trials: int, seed: int) -> Iterator[Suggesti
 
 def best(tried: list[Suggestion]) -> Suggestion:
     """The first of those with the highest value."""
-    return max(tried, key=lambda suggestion: -1.0 if suggestion.value is None else suggestion.value)
+    return max(tried, key=lambda suggestion: -math.inf if suggestion.value is None else suggestion.value)
 
 
 def _is_range(space: Any) -> bool:

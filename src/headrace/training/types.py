@@ -11,9 +11,11 @@ from headrace.features.types import FeatureSet, Label, Spine
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A declared model: `function(rows, labels, **parameters)` returns a fitted estimator with `predict_proba`.
+    """A declared model: `function(rows, labels, **parameters)` returns a fitted estimator with `predict_proba`, or with
+    `predict` when its labels are numbers or texts.
 
-    `rows` is float64 [n, features] in feature order (null is NaN), `labels` is bool-like int8 [n].
+    `rows` is float64 [n, features] in feature order (null is NaN), `labels` [n] are int8 0 and 1 of labels that are true or
+    false, float64 of numbers, object of texts.
     `search` maps parameter names to `(low, high)` (int or float) or a list of choices.
     `evaluate(history, test)` may return more test metrics; both are Polars frames of asking rows with `score`
     (null outside the test window) and `label`.

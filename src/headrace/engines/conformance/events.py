@@ -17,7 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.engines.conformance.groups import ConsumerGroupConformance
 from headrace.engines.events.port import EventLog
+from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import new_id
 
@@ -28,7 +30,7 @@ _record = st.tuples(st.binary(max_size=6), st.binary(max_size=30), st.binary(max
 _batches = st.lists(st.tuples(st.lists(_record, max_size=8), st.booleans(), st.booleans()), max_size=8)
 
 
-class EventLogConformance:
+class EventLogConformance(ConsumerGroupConformance):
     """Inherit and give the fixture `open_log`."""
 
     def test_offsets_are_consecutive_and_records_come_back(self, open_log: OpenLog) -> None:
@@ -46,7 +48,7 @@ class EventLogConformance:
     def test_reading_at_the_end_and_of_an_unknown_topic_gives_nothing(self, open_log: OpenLog) -> None:
         log = open_log()
         assert len(log.read("nothing", 0, 0)) == 0
-        assert log.end("nothing", 0) == 0
+        assert (log.end("nothing", 0), log.end("nothing", 3), log.first("nothing", 3)) == (0, 0, 0)
         log.append("t", 0, [b"x"])
         assert (len(log.read("t", 0, 1)), log.read("t", 0, 1).first, log.end("t", 0)) == (0, 1, 1)
 
@@ -55,6 +57,26 @@ class EventLogConformance:
         log.append("t", 0, [b"x"])
         with pytest.raises(InvalidInput):
             log.read("t", 0, -1)
+
+    def test_retention_drops_the_oldest_below_a_bound_and_gives_no_offset_again(self, open_log: OpenLog) -> None:
+        log, other = open_log(), open_log()
+        values = [b"%d" % number + b"." * 60 for number in range(40)]
+        for value in values:
+            log.append("t", 0, [value])
+        far = MACHINE.now() + 10_000_000
+        assert log.retain("unknown", 0, 40, older_than=far) == 0
+        assert log.retain("t", 0, 40) == log.retain("t", 0, 0, older_than=far, max_bytes=0) == log.first("t", 0) == 0
+        assert log.retain("t", 0, 40, older_than=1) == 0
+        first = log.retain("t", 0, 30, max_bytes=600)
+        assert 0 < first <= 30
+        for reader in (log, other, open_log()):
+            assert reader.first("t", 0) == first
+            assert reader.read("t", 0, first).values == values[first:]
+            with pytest.raises(InvalidInput, match=f"first kept offset {first}"):
+                reader.read("t", 0, first - 1)
+        assert log.retain("t", 0, 40, older_than=far) == 40
+        assert [log.end("t", 0), other.append("t", 0, [b"next"]), log.append("t", 0, [b"last"])] == [40, 40, 41]
+        assert open_log().read("t", 0, 40).values == [b"next", b"last"]
 
     def test_topics_keep_their_number_of_partitions(self, open_log: OpenLog) -> None:
         log = open_log()

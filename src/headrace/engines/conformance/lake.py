@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from headrace.engines.lake.port import Lake
-from headrace.kernel.errors import InvalidInput, NotFound
+from headrace.kernel.errors import Fenced, InvalidInput, NotFound
 
 TABLE = "shop/streams/orders"
 
@@ -40,6 +41,51 @@ class LakeConformance:
         lake.append(TABLE, _frame(4), application="a", version=11)
         assert lake.read(TABLE)["number"].sort().to_list() == [1, 3, 4]
         assert (lake.committed(TABLE, "a"), lake.committed(TABLE, "b"), lake.committed(TABLE, "c")) == (11, 1, -1)
+
+    def test_a_version_follows_the_one_it_says(self, lake: Lake) -> None:
+        lake.append(TABLE, _frame(1), application="a", version=10, after=-1)
+        lake.append(TABLE, _frame(2), application="a", version=20, after=10)
+        for version, after in ((30, 10), (30, -1), (15, 10)):
+            with pytest.raises(Fenced, match="committed up to 20"):
+                lake.append(TABLE, _frame(3), application="a", version=version, after=after)
+        assert lake.read(TABLE)["number"].sort().to_list() == [1, 2]
+
+    def test_writers_at_once_commit_each_row_once(self, lake: Lake) -> None:
+        """Two of each application race for the same versions; the table does not exist yet."""
+        barrier = threading.Barrier(6)
+        fenced: list[str] = []
+
+        def write(application: str) -> None:
+            barrier.wait()
+            for version in range(5):
+                try:
+                    number = ord(application) * 100 + version
+                    lake.append(TABLE, _frame(number), application=application, version=version, after=version - 1)
+                except Fenced:
+                    fenced.append(application)
+
+        threads = [threading.Thread(target=write, args=(application,)) for application in "aabbcc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = lake.read(TABLE)["number"].to_list()
+        assert len(found) == len(set(found))
+        assert fenced, "of two that write as one, the slower is told"
+        for application in "abc":
+            done = lake.committed(TABLE, application)
+            assert sorted(n % 100 for n in found if n // 100 == ord(application)) == list(range(done + 1))
+
+    def test_compactions_at_once_keep_each_row_once(self, lake: Lake) -> None:
+        for number in range(6):
+            lake.append(TABLE, _frame(number), application="a", version=number)
+        threads = [threading.Thread(target=lake.compact, args=(TABLE,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        lake.append(TABLE, _frame(6), application="a", version=6)
+        for thread in threads:
+            thread.join()
+        assert lake.read(TABLE)["number"].sort().to_list() == list(range(7))
 
     def test_an_empty_frame_is_a_commit_too(self, lake: Lake) -> None:
         lake.append(TABLE, _frame().clear(), application="a", version=5)

@@ -32,6 +32,32 @@ class OnlineConformance:
         online.write({b"shop/a": None, b"shop/b": b"3", b"shop/never": None, b"shop/c": b"4"})
         assert online.get_many([b"shop/a", b"shop/b", b"shop/c"]) == [None, b"3", b"4"]
 
+    def test_a_conditional_write_is_done_whole_or_not_at_all(self, online: OnlineStore) -> None:
+        online.write({b"shop/a": b"1"})
+        assert not online.write_if({b"shop/a": b"2", b"shop/b": b"2"}, {b"shop/a": b"1", b"shop/b": b"1"})
+        assert not online.write_if({b"shop/a": None}, {b"shop/a": None})
+        assert online.get_many([b"shop/a", b"shop/b"]) == [b"1", None]
+        assert online.write_if({b"shop/a": None, b"shop/b": b"2"}, {b"shop/a": b"1", b"shop/b": None})
+        assert online.get_many([b"shop/a", b"shop/b"]) == [None, b"2"]
+
+    def test_of_conditional_writers_at_once_one_succeeds(self, online: OnlineStore) -> None:
+        online.write({b"shop/n": b"0"})
+
+        def count() -> None:
+            for _ in range(100):
+                while True:
+                    found = online.get(b"shop/n")
+                    assert found is not None
+                    if online.write_if({b"shop/n": b"%d" % (int(found) + 1)}, {b"shop/n": found}):
+                        break
+
+        threads = [threading.Thread(target=count) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert online.get(b"shop/n") == b"300"
+
     def test_a_scan_gives_its_prefix_in_key_order(self, online: OnlineStore) -> None:
         online.write({key: key for key in (b"shop/b", b"shop/a/2", b"shop/a/10", b"shop/a\xff", b"shoq", b"s", b"shop/a/")})
         assert [key for key, _ in online.scan(b"shop/a/")] == [b"shop/a/", b"shop/a/10", b"shop/a/2"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from headrace.engines.events.offsets import CommittedOffsets, GroupMember
 from headrace.engines.events.port import Records
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import InvalidInput
+from headrace.kernel.errors import InvalidInput, NotFound
 
 
 class MemoryLog:
@@ -16,7 +17,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._topics: dict[str, list[Records]] = {}
-        self._offsets: dict[tuple[str, str, int], int] = {}
+        self._offsets = CommittedOffsets(None)
 
     def create(self, topic: str, partitions: int = 1) -> None:
         if partitions < 1 or not topic or any(not part or set(part) <= {"."} for part in topic.split("/")):
@@ -30,7 +31,7 @@ class MemoryLog:
         return {topic: len(partitions) for topic, partitions in sorted(self._topics.items())}
 
     def _partition(self, topic: str, partition: int) -> Records:
-        partitions = self._topics.get(topic, [Records(0)])
+        partitions = self._topics.get(topic, [Records(0)] * (partition + 1))
         if not 0 <= partition < len(partitions):
             raise InvalidInput(f"topic `{topic}` has no partition {partition}", hint=f"use 0 to {len(partitions) - 1}")
         return partitions[partition]
@@ -60,22 +61,55 @@ class MemoryLog:
             return offset
 
     def read(self, topic: str, partition: int, offset: int, *, max_records: int = 65_536) -> Records:
-        if offset < 0:
-            raise InvalidInput(f"offset {offset} is below the first kept offset 0", hint="read from 0 on")
         with self._mutex:
             stored = self._partition(topic, partition)
-            part = slice(offset, offset + max_records)
+            first = stored.first
+            if offset < first:
+                raise InvalidInput(f"offset {offset} is below the first kept offset {first}", hint=f"read from {first} on")
+            part = slice(offset - first, offset - first + max_records)
             return Records(offset, stored.keys[part], stored.values[part], stored.timestamps[part], stored.headers[part])
+
+    def first(self, topic: str, partition: int) -> int:
+        with self._mutex:
+            return self._partition(topic, partition).first
+
+    def retain(
+        self,
+        topic: str,
+        partition: int,
+        keep_from: int,
+        *,
+        older_than: int | None = None,
+        max_bytes: int | None = None,
+    ) -> int:
+        with self._mutex:
+            stored = self._partition(topic, partition)
+            total, dropped = sum(map(len, stored.values)), 0
+            while dropped < min(len(stored), keep_from - stored.first):
+                too_old = older_than is not None and stored.timestamps[dropped] < older_than
+                if not too_old and (max_bytes is None or total <= max_bytes):
+                    break
+                total -= len(stored.values[dropped])
+                dropped += 1
+            for column in (stored.keys, stored.values, stored.timestamps, stored.headers):
+                del column[:dropped]
+            stored.first += dropped
+            return stored.first
 
     def end(self, topic: str, partition: int) -> int:
         with self._mutex:
             return self._partition(topic, partition).next
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
-        self._offsets[group, topic, partition] = offset
+        self._offsets.commit(group, topic, partition, offset)
 
     def committed(self, group: str, topic: str, partition: int) -> int:
-        return self._offsets.get((group, topic, partition), 0)
+        return self._offsets.committed(group, topic, partition)
+
+    def join(self, group: str, topic: str, member: str, *, lease: float = 10.0) -> GroupMember:
+        if topic not in self._topics:
+            raise NotFound.of("topic", topic, self._topics)
+        return GroupMember(self._offsets, group, topic, len(self._topics[topic]), member, lease)
 
     def close(self, *, sync: bool = True) -> None:
         pass

@@ -27,8 +27,32 @@ class Records:
         return self.first + len(self.values)
 
 
+class Member(Protocol):
+    """One member of a consumer group of one topic."""
+
+    def assigned(self) -> dict[int, int]:
+        """Renew the lease and return the partitions to read, each with its generation, which grows whenever the partition
+        changes hands. Call it between two batches, at least three times within the lease: a partition that another member
+        is to have is given back by this call, one that nobody holds is taken. Fenced when another process has joined
+        under this name."""
+        ...
+
+    def renew(self) -> None:
+        """Renew the lease and change nothing else; from any thread, during a long batch. Fenced as `assigned`."""
+        ...
+
+    def commit(self, partition: int, offset: int) -> None:
+        """Store the next offset the group will read; durable on return. Fenced unless the partition is this member's, in
+        the generation that `assigned` returned last."""
+        ...
+
+    def leave(self) -> None:
+        """Give everything back at once."""
+        ...
+
+
 class EventLog(Protocol):
-    """At most eight methods; every engine passes `engines/conformance/events.py`."""
+    """Every engine passes `engines/conformance/events.py`."""
 
     def create(self, topic: str, partitions: int = 1) -> None:
         """Create the topic unless it exists. InvalidInput when it exists with another number of partitions."""
@@ -56,8 +80,26 @@ class EventLog(Protocol):
         """Records from `offset` on, possibly none (at the end). InvalidInput below the first kept offset."""
         ...
 
+    def first(self, topic: str, partition: int) -> int:
+        """The first kept offset; 0 for an unknown topic."""
+        ...
+
     def end(self, topic: str, partition: int) -> int:
         """The offset the next append will get; 0 for an unknown topic."""
+        ...
+
+    def retain(
+        self,
+        topic: str,
+        partition: int,
+        keep_from: int,
+        *,
+        older_than: int | None = None,
+        max_bytes: int | None = None,
+    ) -> int:
+        """Drop the oldest records, all of them below `keep_from`: those appended before `older_than` (machine-clock
+        microseconds), and those by which the partition is larger than `max_bytes`. An engine drops whole segments, so more
+        may stay. Returns the first kept offset, 0 for an unknown topic; offsets are never given again."""
         ...
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:
@@ -66,6 +108,12 @@ class EventLog(Protocol):
 
     def committed(self, group: str, topic: str, partition: int) -> int:
         """The stored offset, 0 when there is none."""
+        ...
+
+    def join(self, group: str, topic: str, member: str, *, lease: float = 10.0) -> Member:
+        """Become a member of the group, in place of an earlier one of this name. Partitions are spread evenly over the
+        members and change hands as rarely as possible; those of a member that has not called for `lease` seconds of the
+        machine clock go to the others. NotFound for an unknown topic."""
         ...
 
     def close(self, *, sync: bool = True) -> None: ...

@@ -5,7 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+import weakref
 from bisect import bisect_right
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from headrace.kernel.errors import CheckFailed, EngineUnreachable
 from headrace.kernel.log import LOG
 
 SUFFIX = ".segment"
+TORN = ".torn"
+"""What was cut off a segment, in a file beside it that is named by the offset at which it stood."""
 _CHUNK = 1 << 20
 _SPARSE = 1 << 14
 
@@ -42,6 +46,8 @@ class SegmentFile:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT if create else os.O_RDWR, 0o600)
         except PermissionError:
             self._fd = os.open(self.path, os.O_RDONLY)
+        self.close = weakref.finalize(self, os.close, self._fd)  # a dropped one may still be read by another thread
+        parse_header(os.pread(self._fd, HEADER_SIZE, 0))  # a newer format is refused before anything is read or cut
 
     @property
     def size(self) -> int:
@@ -64,10 +70,11 @@ class SegmentFile:
             if at == 0:
                 return
 
-    def recover(self) -> None:
-        """Verify what is not known yet and cut off an unfinished tail. The caller holds the partition's lock.
+    def recover(self, synced: Callable[[], int]) -> None:
+        """Verify what is not known yet and set an unfinished tail aside. The caller holds the partition's lock.
 
-        Raises CheckFailed when the damage lies before a whole batch: then it is no unfinished append.
+        Raises CheckFailed when it is no unfinished append: a whole batch follows, or it lies below the offset `synced()`,
+        up to which everything was durable once.
         """
         size = self.size
         if size <= self.position:
@@ -79,19 +86,37 @@ class SegmentFile:
                     break
                 self._take(header)
             if self.position < size:
-                self._check_tail(view)
+                self._check_tail(view, synced())
+                self._set_aside(view[self.position : size])
         if self.position < size:
-            LOG.warning("event_log.torn_tail", segment=str(self.path), offset=self.next, bytes_cut=size - self.position)
             os.ftruncate(self._fd, self.position)
             os.fdatasync(self._fd)
 
-    def _check_tail(self, view: memoryview) -> None:
+    def _check_tail(self, view: memoryview, synced: int) -> None:
+        if self.next < synced:
+            raise CheckFailed(
+                f"the batch at offset {self.next} in `{self.path}` is damaged; it was acknowledged as durable, as were all"
+                f" before offset {synced}",
+                hint="nothing was cut; restore the data folder from a backup: `headrace restore`",
+            )
         bad = parse_header(view, self.position)
         if bad is not None and bad.base == self.next and _whole_batch(view, self.position + bad.size) is not None:
             raise CheckFailed(
                 f"the batch at offset {self.next} in `{self.path}` is damaged and whole batches follow it",
                 hint="restore the data folder from a backup: `headrace restore`",
             )
+
+    def _set_aside(self, tail: memoryview) -> None:
+        """Keep the bytes that are cut off in a file of their own, and report it."""
+        number, kept = 0, self.path.with_name(f"{self.next:020d}{TORN}")
+        while kept.exists():
+            number += 1
+            kept = self.path.with_name(f"{self.next:020d}.{number}{TORN}")
+        with kept.open("xb") as file:
+            file.write(tail)
+            file.flush()
+            os.fsync(file.fileno())
+        LOG.warning("event_log.torn_tail", segment=str(self.path), offset=self.next, bytes_cut=len(tail), kept_in=kept.name)
 
     def _take(self, header: BatchHeader) -> None:
         if self.position - self._positions[-1] >= _SPARSE:
@@ -116,12 +141,25 @@ class SegmentFile:
             raise EngineUnreachable(f"cannot append to `{self.path}`: {error.strerror}", hint="free disk space") from error
         self._take(parsed)
 
-    def sync(self, position: int) -> None:
-        """Make the first `position` bytes durable, unless they are."""
-        if self._synced < position:
-            reached = self.position
-            os.fdatasync(self._fd)
-            self._synced = reached
+    def sync(self, position: int) -> int | None:
+        """Make the first `position` bytes durable; returns the offset below which all is, None when they were."""
+        if self._synced >= position:
+            return None
+        offset = self.next  # read before `position`: a batch of another thread may come between
+        reached = self.position
+        os.fdatasync(self._fd)
+        self._synced = reached
+        return offset
+
+    def newest(self) -> int:
+        """The machine-clock time of the last append, 0 for an empty segment."""
+        position, timestamp = self._positions[-1], 0
+        while position < self.position:
+            header = parse_header(os.pread(self._fd, HEADER_SIZE, position))
+            if header is None:
+                raise CheckFailed(f"`{self.path}` has no batch at byte {position}", hint="`headrace restore`")
+            position, timestamp = position + header.size, header.timestamp
+        return timestamp
 
     def seal(self) -> None:
         """Make durable and store the index; nothing is appended any more."""
@@ -175,9 +213,6 @@ class SegmentFile:
                 raise CheckFailed(f"`{self.path}` has no batch at byte {position}", hint="`headrace restore`")
             position += at
         self._recent = (records.next, position)
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 def _whole_batch(view: memoryview, at: int) -> BatchHeader | None:

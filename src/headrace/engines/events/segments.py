@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.engines.events.offsets import CommittedOffsets
+from headrace.engines.events.offsets import CommittedOffsets, GroupMember
 from headrace.engines.events.partition import Partition
 from headrace.engines.events.port import Records
 from headrace.kernel.errors import IncompatibleFormat, InvalidInput, NotFound
@@ -119,6 +119,20 @@ class SegmentLog:
             return Records(offset)
         return self._partition(topic, partition).read(offset, max_records)
 
+    def first(self, topic: str, partition: int) -> int:
+        return 0 if self._count(topic) == 0 else self._partition(topic, partition).first()
+
+    def retain(
+        self,
+        topic: str,
+        partition: int,
+        keep_from: int,
+        *,
+        older_than: int | None = None,
+        max_bytes: int | None = None,
+    ) -> int:
+        return 0 if self._count(topic) == 0 else self._partition(topic, partition).retain(keep_from, older_than, max_bytes)
+
     def end(self, topic: str, partition: int) -> int:
         return 0 if self._count(topic) == 0 else self._partition(topic, partition).end()
 
@@ -127,6 +141,12 @@ class SegmentLog:
 
     def committed(self, group: str, topic: str, partition: int) -> int:
         return self._offsets.committed(group, topic, partition)
+
+    def join(self, group: str, topic: str, member: str, *, lease: float = 10.0) -> GroupMember:
+        count = self._count(topic)
+        if count == 0:
+            raise NotFound.of("topic", topic, self.topics())
+        return GroupMember(self._offsets, group, topic, count, member, lease)
 
     def close(self, *, sync: bool = True) -> None:
         with self._mutex:

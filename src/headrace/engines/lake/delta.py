@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from polars.exceptions import PolarsError
 
-from headrace.kernel.errors import CheckFailed, InvalidInput, NotFound
+from headrace.kernel.errors import CheckFailed, EngineUnreachable, Fenced, InvalidInput, NotFound
+
+ATTEMPTS = 20
 
 
 class DeltaLake:
-    """One writer per table at a time; any number of readers. Old versions stay readable: nothing is vacuumed."""
+    """Any number of readers and of appending processes. Old versions stay readable: nothing is vacuumed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -47,21 +51,42 @@ class DeltaLake:
                     hint="restore the data folder from a backup: `headrace restore`",
                 )
 
-    def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int) -> int:
+    def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int, after: int | None = None) -> int:
         path = self._path(table)
+        once = CommitProperties(app_transactions=[Transaction(application, version)])
+        for attempt in range(ATTEMPTS):
+            stored, opened = self._stored(path, application)
+            if after is not None and stored != after:
+                raise Fenced(
+                    f"`{application}` has committed up to {stored} of table `{table}`, not {after}",
+                    hint="another process has taken over; it goes on there",
+                )
+            if stored >= version:
+                return self.version(table)
+            try:
+                if opened is None:
+                    Path(path).mkdir(parents=True, exist_ok=True)
+                    write_deltalake(path, frame, mode="error", commit_properties=once)
+                else:
+                    write_deltalake(opened, frame, mode="append", schema_mode="merge", commit_properties=once)
+                return self.version(table)
+            except DeltaError as error:  # another has created the table, changed its columns, or written as this one
+                if opened is not None and not isinstance(error, CommitFailedError):
+                    raise
+                if attempt == ATTEMPTS - 1:
+                    raise EngineUnreachable(f"table `{table}`: {error}", hint="try again; others are writing") from error
+        raise AssertionError
+
+    @staticmethod
+    def _stored(path: str, application: str) -> tuple[int, DeltaTable | None]:
+        """The committed version, -1 for none, as of the opened table, None when there is no table. A commit that follows
+        fails if the same application has committed since."""
         try:
             opened = DeltaTable(path)
         except TableNotFoundError:
-            Path(path).mkdir(parents=True, exist_ok=True)
-            target: DeltaTable | str = path
-        else:
-            stored = opened.transaction_version(application)
-            if stored is not None and stored >= version:
-                return opened.version()
-            target = opened
-        once = CommitProperties(app_transactions=[Transaction(application, version)])
-        write_deltalake(target, frame, mode="append", schema_mode="merge", commit_properties=once)
-        return self.version(table)
+            return -1, None
+        stored = opened.transaction_version(application)
+        return -1 if stored is None else stored, opened
 
     def overwrite(self, table: str, frame: pl.DataFrame) -> int:
         path = self._path(table)
@@ -100,4 +125,13 @@ class DeltaLake:
             return -1
 
     def compact(self, table: str) -> None:
-        self._open(table).optimize.compact()
+        """Nothing while another process does: two at once double the rows (deltalake 1.6)."""
+        self._open(table)
+        lock = os.open(Path(self._path(table)) / "_delta_log" / "_compaction.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._open(table).optimize.compact()
+        except BlockingIOError:
+            return
+        finally:
+            os.close(lock)

@@ -10,10 +10,10 @@ import polars as pl
 class Lake(Protocol):
     """Table names are such as `fraud/streams/transaction`. Every engine passes `engines/conformance/lake.py`."""
 
-    def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int) -> int:
+    def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int, after: int | None = None) -> int:
         """Commit `frame` unless (application, version' >= version) is already committed; return the table version.
-        New columns are added, null in older rows; absent ones are null. The caller holds the table's lease
-        (one writer per table)."""
+        New columns are added, null in older rows; absent ones are null. Writers of different applications may append at
+        once. `after`: the version of the application that this one follows (-1: none); Fenced when another is committed."""
         ...
 
     def overwrite(self, table: str, frame: pl.DataFrame) -> int:

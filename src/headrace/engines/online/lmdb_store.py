@@ -162,20 +162,26 @@ class LmdbStore:
             return list(map(transaction.get, keys))
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        self.write_if(changes, {})
+
+    def write_if(self, changes: Mapping[bytes, bytes | None], expected: Mapping[bytes, bytes | None]) -> bool:
         stored = sorted((key, value) for key, value in changes.items() if value is not None)
         deleted = [key for key, value in changes.items() if value is None]
 
-        def attempt() -> None:
+        def attempt() -> bool:
             with self._environment.begin(write=True) as transaction:
+                if any(transaction.get(key) != value for key, value in expected.items()):
+                    return False
                 transaction.cursor().putmulti(stored)
                 for key in deleted:
                     transaction.delete(key)
+                return True
 
         with self._folder.writing:
             try:
-                attempt()
+                return attempt()
             except lmdb.Error as error:
-                self._again(error, attempt)
+                return self._again(error, attempt)
 
     def _again(self, error: lmdb.Error, attempt: Callable[[], T]) -> T:
         """After `error`, try with a larger map, or with the map that another process has grown."""

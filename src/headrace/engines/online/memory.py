@@ -23,12 +23,18 @@ class MemoryOnline:
             return [self._values.get(key) for key in keys]
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        self.write_if(changes, {})
+
+    def write_if(self, changes: Mapping[bytes, bytes | None], expected: Mapping[bytes, bytes | None]) -> bool:
         with self._lock:
+            if any(self._values.get(key) != value for key, value in expected.items()):
+                return False
             for key, value in changes.items():
                 if value is None:
                     self._values.pop(key, None)
                 else:
                     self._values[key] = bytes(value)
+            return True
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         with self._lock:

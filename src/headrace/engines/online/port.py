@@ -20,6 +20,11 @@ class OnlineStore(Protocol):
         """Store or (None) delete all at once; atomic where the engine has transactions (`atomic`)."""
         ...
 
+    def write_if(self, changes: Mapping[bytes, bytes | None], expected: Mapping[bytes, bytes | None]) -> bool:
+        """As `write`, but only if every key of `expected` has this value (None: is absent); False when nothing was written.
+        The comparison and the writing are one, among all processes."""
+        ...
+
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All pairs whose key starts with `prefix`, in key order."""
         ...

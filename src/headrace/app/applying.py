@@ -1,0 +1,124 @@
+"""Applying the streams of a system: each process takes its share of the partitions and gives it up when it is paused."""
+
+from __future__ import annotations
+
+from headrace.data.applying import StreamApplier
+from headrace.data.fencing import Fence
+from headrace.data.lake_sink import FLUSH_SECONDS, LakeSink
+from headrace.data.types import StreamSpec
+from headrace.engines.context import Context
+from headrace.engines.events.port import Member
+from headrace.features.materialise import OnlineViews
+from headrace.features.types import stored_views
+from headrace.kernel.clocks import MACHINE
+from headrace.kernel.errors import Fenced
+from headrace.kernel.log import LOG
+
+GROUP = "appliers"
+LEASE_SECONDS = 10.0
+ASSIGN_SECONDS = 1.0
+RENEW_SECONDS = 3.0
+MAX_RECORDS = 65_536
+
+
+class _Share:
+    """One partition number of every stream that has so many: streams of one partition are joined, so one process applies
+    them all."""
+
+    def __init__(self, ctx: Context, views: OnlineViews, partition: int) -> None:
+        specs = [spec for spec in ctx.specs.all(StreamSpec) if spec.partitions > partition]
+        fences = {spec.name: Fence(ctx, spec.name, partition) for spec in specs}
+        views.rebuild(partition, fences)
+        self._lake = {spec.name: LakeSink(ctx, spec, partition) for spec in specs}
+        self._appliers = [
+            StreamApplier(ctx, spec, [views.sink, self._lake[spec.name]], partition, fence=fences[spec.name]) for spec in specs
+        ]
+
+    def step(self, max_records: int) -> int:
+        return sum(applier.step(max_records) for applier in self._appliers)
+
+    def flush(self) -> None:
+        for sink in self._lake.values():
+            sink.flush()
+
+
+class Applying:
+    """The partitions that are assigned to this process, one after the other. `member` names it among the processes that
+    apply the system; one that starts under the same name takes over at once. Opened at its first step: catching up after a
+    crash must not hold up the pages."""
+
+    def __init__(self, ctx: Context, member: str = "work", *, lease: float = LEASE_SECONDS) -> None:
+        self._ctx = ctx
+        self._name = member
+        self._lease = lease
+        self._views = OnlineViews(ctx, stored_views(ctx.specs))
+        self._member: Member | None = None
+        self._generations: dict[int, int] = {}
+        self._shares: dict[int, _Share] = {}
+        self._assign_at = 0.0
+        self._flush_at = 0.0
+
+    def step(self, max_records: int = MAX_RECORDS) -> int:
+        """Apply what has arrived, at most `max_records` of each partition; returns the number of records."""
+        if MACHINE.monotonic() >= self._assign_at:
+            self._assign()
+        applied = 0
+        for partition, share in list(self._shares.items()):
+            try:
+                applied += share.step(max_records)
+            except Fenced as error:
+                self._drop(partition, error)
+        if MACHINE.monotonic() >= self._flush_at and not applied:
+            self.flush()
+        return applied
+
+    def flush(self) -> None:
+        """Write to the lake what the sinks still hold."""
+        for partition, share in list(self._shares.items()):
+            try:
+                share.flush()
+            except Fenced as error:
+                self._drop(partition, error)
+        self._flush_at = MACHINE.monotonic() + FLUSH_SECONDS
+
+    def renew(self) -> None:
+        """Keep the lease during a long step; from another thread."""
+        if self._member is not None:
+            self._member.renew()
+
+    def leave(self) -> None:
+        """Give everything up, to be called after the last step."""
+        self.flush()
+        self._shares.clear()
+        if self._member is not None:
+            self._member.leave()
+
+    def _assign(self) -> None:
+        """Take what is assigned now; what is no more has been given back by this very call."""
+        streams = self._ctx.specs.all(StreamSpec)
+        if not streams:
+            return
+        if self._member is None:
+            widest = max(streams, key=lambda spec: spec.partitions)
+            topic = self._ctx.namespace.stream(widest.name)
+            self._ctx.events.create(topic, widest.partitions)
+            self._member = self._ctx.events.join(GROUP, topic, self._name, lease=self._lease)
+        assigned = self._member.assigned()
+        for partition in [p for p in self._shares if assigned.get(p) != self._generations[p]]:
+            try:
+                self._shares.pop(partition).flush()
+            except Fenced:
+                continue  # whoever has it now takes from the log what the lake lacks
+        for partition in assigned.keys() - self._shares.keys():
+            try:
+                self._shares[partition] = _Share(self._ctx, self._views, partition)
+            except Fenced as error:
+                LOG.warning("applier.fenced", partition=partition, error=error.message)
+        self._generations = assigned
+        self._assign_at = MACHINE.monotonic() + ASSIGN_SECONDS
+
+    def _drop(self, partition: int, error: Fenced) -> None:
+        """Another process has taken the partition over; if it is still assigned here, it is opened again."""
+        LOG.warning("applier.fenced", partition=partition, error=error.message)
+        del self._shares[partition]
+        self._assign_at = 0.0

@@ -1,0 +1,54 @@
+"""How long the log of a stream is kept: by age, by size, and never less than what is still needed of it."""
+
+from __future__ import annotations
+
+import re
+
+from headrace.data.history import held_to
+from headrace.data.positions import positions
+from headrace.data.types import StreamSpec
+from headrace.engines.context import Context
+from headrace.kernel.clocks import MACHINE
+from headrace.kernel.errors import InvalidInput
+from headrace.kernel.log import LOG
+from headrace.kernel.partitions import base_of
+from headrace.kernel.times import duration
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?([KMGT]i?B)")
+
+
+def parse_retention(text: str | None) -> tuple[int | None, int | None]:
+    """Microseconds and bytes of `"365d"`, `"50GB"` or `"365d, 50GB"`; None for what is not limited. Raises InvalidInput."""
+    age = size = None
+    if not isinstance(text, str):
+        return (None, None) if text is None else (duration(text), None)
+    for part in map(str.strip, text.split(",")):
+        match = _SIZE.fullmatch(part)
+        if (age if match is None else size) is not None:
+            raise InvalidInput(f"`{text!r}` gives two limits of one kind", hint='write for example "365d, 50GB"')
+        if match is None:
+            age = duration(part)
+        else:
+            size = round(float(match[1]) * _UNITS[match[2]])
+    return age, size
+
+
+def retain_streams(ctx: Context) -> None:
+    """Drop from the log of every stream what its retention no longer keeps: whole segments, by the machine-clock time of
+    their last append. What is not applied or not in the lake yet stays: the history, the index of ids and the online state
+    can be built again from the lake and the rest of the log."""
+    for spec in ctx.specs.all(StreamSpec):
+        topic = ctx.namespace.stream(spec.name)
+        if spec.retention is None and spec.retention_bytes is None:
+            continue
+        older_than = None if spec.retention is None else MACHINE.now() - spec.retention
+        size = None if spec.retention_bytes is None else spec.retention_bytes // spec.partitions
+        for partition, at in enumerate(positions(ctx, spec)):
+            needed = min(at.next_offset, held_to(ctx, spec, partition) - base_of(partition))
+            if needed == 0:
+                continue
+            before = ctx.events.first(topic, partition)
+            kept = ctx.events.retain(topic, partition, needed, older_than=older_than, max_bytes=size)
+            if kept > before:
+                LOG.info("stream.retention", stream=spec.name, partition=partition, dropped=kept - before, first_offset=kept)

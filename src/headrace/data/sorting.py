@@ -1,0 +1,94 @@
+"""Sorting more rows than fit into memory: sorted runs on disk, merged a part of each at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import polars as pl
+
+RUN_BYTES = 192 << 20
+"""Of events that are sorted in memory at once."""
+CHUNK_BYTES = 4 << 20
+"""Of each run that are in memory while the runs are merged."""
+_KEY = ["_created", "_id", "_place"]
+
+
+def sorted_rows(parts: Iterable[pl.DataFrame], scratch: Path, *, run_bytes: int = RUN_BYTES) -> Iterator[pl.DataFrame]:
+    """All rows of `parts` (columns `_created`, `_id`, `event`) by (created, id), nulls last, ties in the order they came;
+    in frames of bounded size. What fits into one run is never written to `scratch`."""
+    runs: list[_Run] = []
+    held: list[pl.DataFrame] = []
+    size = place = 0
+    for part in parts:
+        if part.is_empty():
+            continue
+        held.append(part.with_columns(pl.int_range(place, place + part.height, dtype=pl.Int64).alias("_place")))
+        place += part.height
+        size += int(part.estimated_size())
+        if size >= run_bytes:
+            runs.append(_Run.write(_sorted(held), scratch, len(runs), size))
+            held, size = [], 0
+    if not runs:
+        yield from ([_sorted(held)] if held else [])
+        return
+    if held:
+        runs.append(_Run.write(_sorted(held), scratch, len(runs), size))
+    yield from _merged(runs)
+
+
+def _sorted(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(frames).sort(_KEY, nulls_last=True)
+
+
+class _Run:
+    """A sorted run in small files. `loaded` are the rows in memory that are not yet given out."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._files = files[::-1]
+        self.loaded = pl.DataFrame()
+        self.load()
+
+    @classmethod
+    def write(cls, frame: pl.DataFrame, scratch: Path, number: int, size: int) -> _Run:
+        rows = max(1, frame.height * CHUNK_BYTES // max(size, 1))
+        files = []
+        for index, part in enumerate(frame.iter_slices(rows)):
+            files.append(scratch / f"{number:05d}-{index:05d}.parquet")
+            part.write_parquet(files[-1], compression="lz4", statistics=False)
+        return cls(files)
+
+    @property
+    def more(self) -> bool:
+        return bool(self._files)
+
+    def load(self) -> None:
+        """Read the next file when there are no rows in memory."""
+        if self.loaded.is_empty() and self._files:
+            path = self._files.pop()
+            self.loaded = pl.read_parquet(path)
+            path.unlink()
+
+
+def _merged(runs: list[_Run]) -> Iterator[pl.DataFrame]:
+    """Each time the rows up to the earliest end of what is loaded of a run of which more is to come: none that is not yet
+    loaded can precede them."""
+    while runs:
+        ends = [int(run.loaded["_created"][-1]) for run in runs if run.more]
+        parts = []
+        for number, run in enumerate(runs):
+            upto = int(run.loaded["_created"].search_sorted(min(ends), "right")) if ends else run.loaded.height
+            last = run.more and upto == run.loaded.height
+            parts.append(
+                run.loaded.head(upto).with_columns(
+                    pl.lit(number, pl.Int32).alias("_run"), (pl.int_range(pl.len()) == upto - 1).and_(last).alias("_end")
+                )
+            )
+        merged = pl.concat(parts).sort(_KEY, nulls_last=True)
+        cut = merged["_end"].arg_max() if ends else None
+        given = merged if cut is None else merged.head(cut + 1)
+        for number, taken in given.group_by("_run").len().rows():
+            runs[number].loaded = runs[number].loaded.slice(taken)
+            runs[number].load()
+        runs = [run for run in runs if run.loaded.height]
+        yield given.drop("_run", "_end")

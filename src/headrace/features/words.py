@@ -1,0 +1,37 @@
+"""Canonical 64-bit words of values: what the online state keeps of them, and what `distinct` counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from headrace.kernel.ids import key_hash
+
+
+def value_words(values: pl.Series) -> np.ndarray:
+    """The values of a column as int64 words; the word of a null is arbitrary but for floats, where it is NaN.
+
+    Integers and booleans are themselves, times microseconds, floats their bits (-0.0 as 0.0), texts 64 bits of BLAKE2b.
+    """
+    if values.dtype.is_float():
+        return (values.cast(pl.Float64).to_numpy() + 0.0).view(np.int64)
+    if values.dtype == pl.String:
+        texts = values.unique().drop_nulls()
+        hashes = [key_hash(text) for text in texts]
+        return values.replace_strict(texts, hashes, default=0, return_dtype=pl.Int64).to_numpy()
+    physical = values.to_physical()
+    return (physical.fill_null(0) if physical.null_count() else physical).to_numpy().astype(np.int64, copy=False)
+
+
+def value_word(value: Any) -> int:
+    """As `value_words`, of one value that is not a float."""
+    return 0 if value is None else key_hash(value) if isinstance(value, str) else int(value)
+
+
+def array_words(values: np.ndarray) -> np.ndarray:
+    """The words of a column as the reducers hold it: float64 without NaN, int64 or bool."""
+    if values.dtype == np.float64:
+        return (values + 0.0).view(np.int64)
+    return values.astype(np.int64, copy=False)

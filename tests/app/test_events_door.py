@@ -1,0 +1,68 @@
+"""POST /streams/{name}/events on a running system."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from running import Running, order, write_system
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("shop")
+    with Running(folder / "data", file=write_system(folder)) as run:
+        yield run
+
+
+def lines(*numbers: int) -> bytes:
+    return b"\n".join(json.dumps(order(number)).encode() for number in numbers)
+
+
+def append(run: Running, body: bytes, **headers: str) -> tuple[int, Any]:
+    return run.ask("POST", "/streams/order/events", body, **headers)[:2]
+
+
+def end(run: Running) -> int:
+    return int(run.ask("GET", "/api/v1/streams")[1][0]["end"])
+
+
+def test_one_object_an_array_and_lines_are_appended(shop: Running) -> None:
+    first = end(shop)
+    for place, body in enumerate((lines(1), b"[" + lines(2) + b"," + lines(3) + b"]", lines(4, 5, 6), b"")):
+        answer = {"stream": "order", "appended": (1, 2, 3, 0)[place], "offset": (first, first + 1, first + 3, None)[place]}
+        assert append(shop, body) == (200, answer)
+    assert end(shop) == first + 6
+
+
+def test_a_retry_under_a_key_gets_the_first_answer_and_appends_nothing(shop: Running) -> None:
+    answers = [append(shop, lines(11, 12), idempotency_key="k 1 ü") for _ in range(3)]
+    assert answers[0][0] == 200
+    assert answers[0][1]["appended"] == 2
+    assert answers[0][1]["offset"] + 2 == end(shop)
+    assert answers[1:] == answers[:1] * 2
+    assert append(shop, gzip.compress(lines(11, 12)), idempotency_key="k 1 ü", content_encoding="gzip") == answers[0]
+    status, answer = append(shop, lines(13), idempotency_key="k 1 ü")
+    assert (status, answer["error"]["code"]) == (409, "conflict")
+    assert append(shop, b"", idempotency_key="k2") == append(shop, b"", idempotency_key="k2")
+    assert answers[0][1]["offset"] + 2 == end(shop)
+    assert append(shop, lines(14), idempotency_key="x" * 256)[0] == 400
+
+
+def test_a_packed_body_is_unpacked_to_the_limit_of_a_body(shop: Running) -> None:
+    first = end(shop)
+    assert append(shop, gzip.compress(lines(21, 22)), content_encoding="gzip")[1]["appended"] == 2
+    for body, encoding, status in (
+        (gzip.compress(b" " * (17 << 20)), "gzip", 413),
+        (b" " * (17 << 20), "identity", 413),
+        (b"{}", "gzip", 400),
+        (gzip.compress(b"{}")[:-4], "gzip", 400),
+        (gzip.compress(b"{}") + b"x", "gzip", 400),
+        (b"{}", "br", 400),
+    ):
+        found, answer = append(shop, body, content_encoding=encoding)
+        assert (found, answer["error"]["code"]) == (status, "too_large" if status == 413 else "invalid_input")
+    assert end(shop) == first + 2

@@ -1,0 +1,151 @@
+"""Imports of large files: bounded, sorted, and killed anywhere without a loss or a double."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import MakeContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shop_world import ORDER, SPECS, Faults, Killed, dying, event
+
+from headrace.data.file_rows import file_rows
+from headrace.data.ingest import ingest
+from headrace.data.sorting import sorted_rows
+from headrace.engines.context import Context
+from headrace.kernel.errors import NotFound
+
+LARGE = 70_000
+"""Rows of two batches."""
+
+
+def _payments(rows: int) -> pl.DataFrame:
+    place = pl.int_range(rows, eager=True)
+    at = pl.Series("at", (place * 7919 % rows) * 1_000_000, dtype=pl.Datetime("us", "UTC"))
+    return pl.DataFrame({"id": place.cast(pl.String), "at": at, "customer": place % 7, "amount": place * 0.5})
+
+
+def _logged(ctx: Context) -> list[bytes]:
+    values: list[bytes] = []
+    while part := ctx.events.read("shop/streams/order", 0, len(values)).values:
+        values += part
+    return values
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=st.lists(
+        st.lists(st.tuples(st.integers(0, 3) | st.just(2**63 - 1), st.none() | st.integers(0, 2)), max_size=4), max_size=9
+    ),
+    run_bytes=st.sampled_from([1, 60, 200]),
+)
+def test_rows_of_any_size_are_sorted_by_created_and_id_and_ties_keep_their_order(
+    tmp_path: Path, parts: list[list[tuple[int, int | None]]], run_bytes: int
+) -> None:
+    place = iter(range(1000))
+    frames = [
+        pl.DataFrame(
+            [(created, id_, str(next(place)).encode()) for created, id_ in rows],
+            {"_created": pl.Int64, "_id": pl.Int64, "event": pl.Binary},
+            orient="row",
+        )
+        for rows in parts
+    ]
+    found = [row for frame in sorted_rows(frames, tmp_path, run_bytes=run_bytes) for row in frame.drop("_place").rows()]
+    expected = sorted(
+        (row for frame in frames for row in frame.rows()), key=lambda row: (row[0], row[1] is None, row[1] or 0, int(row[2]))
+    )
+    assert found == expected
+    assert list(tmp_path.glob("*.parquet")) == []
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    cells=st.lists(st.text(st.sampled_from('ab,"\n'), max_size=6), min_size=1, max_size=6),
+    block=st.integers(1, 40),
+    packed=st.booleans(),
+)
+def test_a_csv_file_is_the_same_rows_in_blocks_of_any_size(tmp_path: Path, cells: list[str], block: int, packed: bool) -> None:
+    frame = pl.DataFrame({"id": [f"{n}{cell}" for n, cell in enumerate(cells)], "at": "2026-01-30", "customer": 1, "amount": 1})
+    path = tmp_path / ("a.csv.gz" if packed else "a.csv")
+    path.write_bytes(gzip.compress(frame.write_csv().encode()) if packed else frame.write_csv().encode())
+    found = pl.concat(file_rows(ORDER, path, tmp_path, block_bytes=block))
+    assert found["_id"].to_list() == frame["id"].to_list()
+
+
+@pytest.mark.parametrize("at", range(14))
+def test_an_import_killed_at_any_write_goes_on_where_it_was(make_context: MakeContext, tmp_path: Path, at: int) -> None:
+    _payments(LARGE).write_parquet(tmp_path / "a.parquet")
+    ctx = make_context(SPECS)
+    with pytest.raises(Killed):
+        ingest(dying(ctx, Faults(at)), "order", tmp_path / "a.parquet")
+    before = ctx.events.end("shop/streams/order", 0)
+    result = ingest(make_context(SPECS), "order", tmp_path / "a.parquet")
+    assert (result.rows, result.skipped) == (LARGE - before, before)
+    values = _logged(ctx)
+    assert len(values) == len(set(values)) == LARGE
+    ingest(make_context(SPECS, system="other"), "order", tmp_path / "a.parquet")
+    assert values == ctx.events.read("other/streams/order", 0, 0, max_records=LARGE).values
+
+
+CHILD = """
+import sys
+sys.path[:0] = sys.argv[3:]
+from pathlib import Path
+from shop_world import SPECS
+import headrace.app.tables
+from headrace.data.ingest import ingest
+from headrace.engines.open import open_context
+from headrace.kernel.clocks import FixedEventClock
+from headrace.kernel.settings import Settings
+ctx = open_context(Settings(data=Path(sys.argv[1])), "shop", SPECS, clock=FixedEventClock(1_900_000_000_000_000))
+print(ingest(ctx, "order", Path(sys.argv[2])).rows)
+"""
+
+
+def _child(data: Path, file: Path) -> subprocess.Popen[str]:
+    given = [sys.executable, "-c", CHILD, str(data), str(file), *(path for path in sys.path if path.endswith("tests/data"))]
+    return subprocess.Popen(given, stdout=subprocess.PIPE, text=True)
+
+
+def test_an_import_whose_process_is_killed_loses_and_doubles_nothing(make_context: MakeContext, tmp_path: Path) -> None:
+    ctx = make_context(SPECS)
+    rows = 6 * LARGE
+    _payments(rows).write_parquet(tmp_path / "a.parquet")
+    killed = _child(tmp_path / "data", tmp_path / "a.parquet")
+    while ctx.events.end("shop/streams/order", 0) == 0:
+        assert killed.poll() is None
+        time.sleep(0.001)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert len(_logged(ctx)) < rows
+    again = _child(tmp_path / "data", tmp_path / "a.parquet")
+    assert 0 < int(again.communicate()[0]) < rows
+    values = _logged(ctx)
+    assert len(values) == len(set(values)) == rows
+    assert list((ctx.run_folder / "ingest").iterdir()) == []
+
+
+def test_a_folder_is_imported_in_the_order_of_its_names_and_only_what_is_new(make_context: MakeContext, tmp_path: Path) -> None:
+    ctx = make_context(SPECS)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with pytest.raises(NotFound, match="no file of events"):
+        ingest(ctx, "order", folder)
+    (folder / "b.ndjson").write_bytes(event("b", at="2026-01-01T00:00:00Z"))
+    (folder / "a.ndjson.gz").write_bytes(gzip.compress(event("a2") + b"\n" + event("a1")))
+    (folder / "_SUCCESS").write_bytes(b"")
+    result = ingest(ctx, "order", folder)
+    assert (result.files, result.rows, result.skipped) == (2, 3, 0)
+    (folder / "c.csv").write_text("id,at,customer,amount\nc,2026-01-30,1,1\n")
+    result = ingest(ctx, "order", folder)
+    assert (result.files, result.rows, result.skipped, result.first_offset, result.next_offset) == (3, 1, 3, 3, 4)
+    assert [value.split(b'"id":"')[1][:2].strip(b'"') for value in _logged(ctx)] == [b"a1", b"a2", b"b", b"c"]

@@ -1,0 +1,48 @@
+"""Windows with a resolution: where they begin, and when they are demanded. (Their values: the oracle's tests.)"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from scenario import PAY, REPORT, frames
+from test_online_windows import payment
+
+from headrace.features.asking import asking_points
+from headrace.features.backfill import backfill
+from headrace.features.types import Aggregate, EventSpine, FeatureSet, WindowView
+from headrace.kernel.errors import InvalidSystem
+from headrace.kernel.specs import Specs
+
+COUNTS = (("count", Aggregate("count")), ("sum", Aggregate("sum", "x")))
+
+
+def test_windows_begin_at_multiples_of_the_resolution_and_end_at_the_asking_time():
+    """A window of 10 at resolution 4: asked at 22 it begins after 12, asked at 23 too (23 - 10 = 13), at 26 after 16."""
+    view = WindowView("v", "pay", (), (("w", 10),), COUNTS, resolution=4)
+    times = (12, 13, 16, 17, 22, 23, 26)
+    tables = frames([payment(n, t, x=float(2**n)) for n, t in enumerate(times)], [])
+    specs = Specs((PAY, REPORT, view))
+    table = backfill(FeatureSet((view,)), asking_points(EventSpine("pay"), tables, specs), tables, specs, spine="pay")
+    assert table["v_sum_w"].to_list() == [0, 1, 3, 7, 2 + 4 + 8, 2 + 4 + 8 + 16, 8 + 16 + 32]
+    assert view.span == 14
+
+
+def test_a_resolution_is_demanded_beyond_1e11_additions():
+    """500,000 events of one key, all of them in the window: 500,000**2 / 2 additions."""
+    count = 500_000
+    first = pl.datetime(2024, 1, 1, time_unit="us", time_zone="UTC")
+    frame = pl.DataFrame({"id": np.arange(count), "x": np.ones(count), "_offset": np.arange(count)}).with_columns(
+        at=first + pl.col("id") * timedelta(seconds=1), _created=pl.lit(0)
+    )
+    asked, hour = {}, 3_600_000_000
+    for resolution in (0, hour):
+        view = WindowView("all", "pay", (), (("9d", 9 * 24 * hour),), COUNTS, resolution=resolution, where="shop.py:7")
+        specs = Specs((PAY, REPORT, view))
+        asked[resolution] = (FeatureSet((view,)), frame.with_columns(_at="at", _own="_offset"), {"pay": frame}, specs)
+    with pytest.raises(InvalidSystem, match=r"shop\.py:7: the windows of view `all` would take about 1e\+11 additions"):
+        backfill(*asked[0], spine="pay")
+    table = backfill(*asked[hour], spine="pay")
+    assert table["all_sum_9d"].to_list() == list(range(count))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.app.apply_workers import LOOK_SECONDS, ApplyWorkers
 from headrace.app.applying import RENEW_SECONDS, Applying
 from headrace.app.workers import Worker
 from headrace.data.retention import retain_streams
@@ -26,15 +27,18 @@ STOP_SECONDS = 30.0
 class Work:
     """What runs beside the API in the work process."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, *, appliers: int = 1) -> None:
+        """`appliers`: how many processes apply the streams, this one included."""
         self.ctx = ctx
         self.draining = False
         acting = ctx.acting(SYSTEM)
         self._applying = Applying(acting)
+        self._others = ApplyWorkers(ctx, appliers - 1)
         loop = Loop(acting)
         self.workers = [
             Worker("applier", self._applying.step, idle=IDLE_SECONDS),
             Worker("lease", self._applying.renew, idle=RENEW_SECONDS),
+            Worker("apply processes", self._others.step, idle=LOOK_SECONDS),
             Worker("loop", loop.step, idle=LOOP_SECONDS, due=loop.due if ctx.clock.virtual else None),
             Worker("retention", lambda: retain_streams(acting), idle=RETENTION_SECONDS),
             Worker("contracts", lambda: judge_streams(acting), idle=CONTRACTS_SECONDS),
@@ -55,6 +59,7 @@ class Work:
             worker.stop()
         for worker in self.workers:
             worker.join(STOP_SECONDS)
+        self._others.stop()
         self._applying.leave()
         LOG.info("stopped")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Running, order, write_system
+from running import HEADRACE, Running, order, write_system
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,22 @@ def test_a_packed_body_is_unpacked_to_the_limit_of_a_body(shop: Running) -> None
         found, answer = append(shop, body, content_encoding=encoding)
         assert (found, answer["error"]["code"]) == (status, "too_large" if status == 413 else "invalid_input")
     assert end(shop) == first + 2
+
+
+def test_a_schema_that_stored_events_do_not_allow_is_refused_at_the_start(tmp_path: Path) -> None:
+    file = write_system(tmp_path)
+    with Running(tmp_path / "data", file=file):
+        pass
+    text = file.read_text()
+    file.write_text(text.replace("total: float", "total: float\n    note: str").replace("customer: str", "customer: int"))
+    command = [HEADRACE, "run", str(file), "--data", str(tmp_path / "data"), "--port", "0", "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    error = json.loads(answer.stdout)["error"]
+    assert (answer.returncode, error["code"]) == (3, "invalid_system")
+    assert error["changes"] == [
+        {"stream": "order", "field": "customer", "was": "str", "is": "int"},
+        {"stream": "order", "field": "note", "was": None, "is": "str"},
+    ]
+    file.write_text(text.replace("total: float", 'total: float\n    note: str = "none"'))
+    with Running(tmp_path / "data", file=file) as run:
+        assert append(run, lines(1))[1]["appended"] == 1

@@ -103,7 +103,7 @@ WRONG = {
     "system.windows(Order, by='customer', over=['7d'], where=lambda amount: [True], n=hr.count())": "not a boolean",
     "system.windows(Order, by='customer', over=['7d'], where='amount > 1', n=hr.count())": "is not a function",
     "system.windows(Order, by='customer', over=['7d'], where=lambda *all: True, n=hr.count())": "has the parameter `*all`",
-    "system.windows(Order, by='amount', over=['7d'], n=hr.count())": "windows by `amount`, which is `float`",
+    "system.windows(Order, by='amount', over=['7d'], n=hr.count())": "view `amount` by `amount`, which is `float`",
     "system.windows(Order, by=('customer', 'customer'), over=['7d'], n=hr.count())": "names a field twice",
     "system.windows(Order, by='customer', over=['7d'], n=hr.mean('amount', empty='none'))": "empty='none', not a number",
     "system.windows(Order, by='customer', over=['7d'], **{'my count': hr.count()})": "cannot name an aggregate",

@@ -19,8 +19,8 @@ START_SECONDS = 20.0
 class Api:
     """Made once per process; `serve` runs until `stop`."""
 
-    def __init__(self, ctx: Context, *, keys_required: bool) -> None:
-        self.work = Work(ctx)
+    def __init__(self, ctx: Context, *, keys_required: bool, appliers: int = 1) -> None:
+        self.work = Work(ctx, appliers=appliers)
         app, self.routes = control_plane(self.work, keys_required=keys_required)
         self._server = server(app, date_header=False)
 

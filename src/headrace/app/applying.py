@@ -114,6 +114,8 @@ class Applying:
                 self._shares[partition] = _Share(self._ctx, self._views, partition)
             except Fenced as error:
                 LOG.warning("applier.fenced", partition=partition, error=error.message)
+        if assigned != self._generations:
+            LOG.info("applier.assigned", member=self._name, partitions=sorted(assigned))
         self._generations = assigned
         self._assign_at = MACHINE.monotonic() + ASSIGN_SECONDS
 

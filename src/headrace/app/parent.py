@@ -20,6 +20,7 @@ from headrace.app.server import run_async
 from headrace.app.serving_child import ServingChild
 from headrace.app.world import remember
 from headrace.data.positions import check_logs
+from headrace.data.schemas import apply_schemas
 from headrace.engines.context import Context
 from headrace.kernel.log import LOG
 
@@ -27,8 +28,9 @@ from headrace.kernel.log import LOG
 def run_parent(ctx: Context, options: RunOptions, listener: socket.socket, child: ServingChild, work_socket: Path) -> None:
     """Return after SIGTERM or SIGINT, when everything is drained; the serve process ends in any case."""
     check_logs(ctx)
+    apply_schemas(ctx)
     remember(ctx)
-    api = Api(ctx, keys_required=options.keys_required)
+    api = Api(ctx, keys_required=options.keys_required, appliers=options.appliers)
     run_async(_run(api, child, work_socket, _ready_line(listener, options)))
 
 

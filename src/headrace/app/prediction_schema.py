@@ -48,7 +48,7 @@ def permission_of(path: str) -> Permission | None:
 
 def request_schema(fields: tuple[Field, ...]) -> dict[str, Any]:
     """JSON Schema of the request's fields."""
-    required = [field.name for field in fields if not field.nullable]
+    required = [field.name for field in fields if field.required]
     return {
         "type": "object",
         "additionalProperties": False,

@@ -38,6 +38,7 @@ class RunOptions:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     behind_proxy: bool = False
+    appliers: int = 1
 
     @property
     def keys_required(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.app.apply_workers import LOOK_SECONDS, ApplyWorkers
 from headrace.app.applying import RENEW_SECONDS, Applying
 from headrace.app.workers import Worker
 from headrace.data.retention import retain_streams
@@ -27,16 +28,19 @@ STOP_SECONDS = 30.0
 class Work:
     """What runs beside the API in the work process."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, *, appliers: int = 1) -> None:
+        """`appliers`: how many processes apply the streams, this one included."""
         self.ctx = ctx
         self.draining = False
         acting = ctx.acting(SYSTEM)
         self._applying = Applying(acting)
+        self._others = ApplyWorkers(ctx, appliers - 1)
         loop = Loop(acting)
         self._sequencer = Sequencer(acting, holder=acting.place)
         self.workers = [
             Worker("applier", self._applying.step, idle=IDLE_SECONDS, drowsy=DROWSY),
             Worker("lease", self._applying.renew, idle=RENEW_SECONDS),
+            Worker("apply processes", self._others.step, idle=LOOK_SECONDS),
             Worker("loop", loop.step, idle=LOOP_SECONDS, due=loop.due if ctx.clock.virtual else None),
             Worker("retention", lambda: retain_streams(acting), idle=RETENTION_SECONDS),
             Worker("contracts", lambda: judge_streams(acting), idle=CONTRACTS_SECONDS),
@@ -58,6 +62,7 @@ class Work:
         for worker in self.workers:
             worker.join(STOP_SECONDS)
         self._sequencer.close()
+        self._others.stop()
         self._applying.leave()
         LOG.info("stopped")
 

@@ -162,6 +162,9 @@ def check_document(
     for field in fields:
         value = document.get(field.name)
         if value is None:
+            if field.name not in document and field.default is not None:
+                values[field.name] = field.default
+                continue
             if not field.nullable:
                 return Violation(field.name, "is null" if field.name in document else "is missing", "", "null")
             values[field.name] = None

@@ -49,7 +49,7 @@ class Contract:
         self._time = time
         self._max_future = max_future
         self._times = tuple(field.name for field in fields if field.type == "datetime")
-        members: list[Any] = [(f.name, fast_type(f), None) if f.nullable else (f.name, fast_type(f)) for f in fields]
+        members: list[Any] = [(f.name, fast_type(f)) if f.required else (f.name, fast_type(f), f.default) for f in fields]
         event = msgspec.defstruct("Event", members, kw_only=True, gc=False)
         request = msgspec.defstruct("Request", members, kw_only=True, gc=False, forbid_unknown_fields=True)
         self._event = event

@@ -132,7 +132,7 @@ def _identity(field: Field, frame: pl.DataFrame) -> pl.Expr:
 
 
 def _check_columns(spec: StreamSpec, path: Path, columns: list[str]) -> None:
-    missing = [f.name for f in contract_of(spec).fields if f.name not in columns and not f.nullable]
+    missing = [f.name for f in contract_of(spec).fields if f.name not in columns and f.required]
     if missing:
         raise InvalidInput(
             f"`{path}` has no column `{missing[0]}`, which `{spec.name}` needs; it has {', '.join(columns)}",

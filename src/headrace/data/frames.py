@@ -26,11 +26,11 @@ def valid_rows(fields: Sequence[Field], frame: pl.DataFrame, limit: tuple[str, i
 
 
 def conform(fields: Sequence[Field], schema: Mapping[str, pl.DataType], frame: pl.DataFrame) -> pl.DataFrame:
-    """The declared columns in their declared types; missing nullable columns are null."""
+    """The declared columns in their declared types; missing ones are null, or the default."""
     columns = []
     for field in fields:
         if field.name not in frame.columns:
-            column = pl.lit(None)
+            column = pl.lit(field.default)
         else:
             column = time_micros(frame, field.name) if field.type == "datetime" else pl.col(field.name)
         columns.append(column.cast(schema[field.name]).alias(field.name))
@@ -86,7 +86,7 @@ def _plain_micros(texts: pl.Series) -> pl.Expr:
 def _valid(field: Field, frame: pl.DataFrame) -> pl.Expr:
     """A null is valid where it is allowed."""
     if field.name not in frame.columns:
-        return pl.repeat(field.nullable, pl.len())
+        return pl.repeat(not field.required, pl.len())
     column, dtype = pl.col(field.name), frame.schema[field.name]
     absent = column.is_null() if field.nullable else pl.lit(False)
     if not _fits(field.type, dtype):

@@ -74,7 +74,8 @@ def lake_events(ctx: Context, spec: StreamSpec, held: list[int]) -> pl.DataFrame
     lazy = lazy.filter(pl.any_horizontal(pl.col("_offset").is_between(base_of(p), end, "left") for p, end in enumerate(held)))
     absent = set(schema.names()) - set(lazy.collect_schema().names())
     frame = lazy.with_columns(pl.lit(None, schema[name]).alias(name) for name in absent).select(schema.names()).collect()
-    return frame.cast(schema).sort("_offset")
+    defaults = [pl.col(field.name).fill_null(field.default) for field in spec.fields if field.default is not None]
+    return frame.cast(schema).with_columns(defaults).sort("_offset")
 
 
 def log_events(ctx: Context, spec: StreamSpec, first: int, end: int, known: pl.Series) -> pl.DataFrame:

@@ -42,9 +42,12 @@ class Identified:
 
 
 def content_hashes(spec: StreamSpec, frame: pl.DataFrame) -> list[bytes]:
-    """BLAKE2b-128 of each row's declared fields that are not null, by name: equal however the JSON was written."""
+    """BLAKE2b-128 of each row's declared fields that are neither null nor their default, by name: equal however the JSON was
+    written, and whether a field was declared by then."""
     names = sorted(field.name for field in spec.fields)
     columns = [frame[name].to_physical().to_list() for name in names]
+    for place, default in ((names.index(f.name), f.default) for f in spec.fields if f.default is not None):
+        columns[place] = [None if value == default else value for value in columns[place]]
     if any(None in column for column in columns):
         documents = [
             {name: value for name, value in zip(names, row, strict=True) if value is not None}

@@ -103,3 +103,15 @@ STREAM_CHECKS = Table(
 )
 """The last judgement of each rule of a stream as a whole (fresh, volume): `good` is null while too little is known; since when
 it has been so, and when it was judged last, event-clock microseconds."""
+
+STREAM_SCHEMAS = Table(
+    "stream_schemas",
+    METADATA,
+    Column("system", String, primary_key=True),
+    Column("stream", String, primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("schema", JSON, nullable=False),
+    Column("applied_at", BigInteger, nullable=False),
+)
+"""The schemas under which each stream ran, the newest has the highest version: its fields and their roles, as
+`schemas.schema_of` gives them; `applied_at` is event-clock microseconds."""

@@ -78,6 +78,13 @@ class Field:
     rules: tuple[Rule, ...] = ()
     personal: Personal | None = None
     read: From | None = None
+    default: int | float | str | bool | None = None
+    """The value where the event has none; an event that says null is refused. Only for fields that are never null."""
+
+    @property
+    def required(self) -> bool:
+        """Whether every event must have it."""
+        return not self.nullable and self.default is None
 
 
 @dataclass(frozen=True, slots=True)

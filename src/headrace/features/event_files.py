@@ -71,7 +71,7 @@ def _textual(stream: StreamSpec, path: Path, order_by: str | None) -> tuple[pl.D
 
 def check_columns(stream: StreamSpec, path: Path, columns: Sequence[str], order_by: str | None) -> None:
     """InvalidInput when the file lacks a column that must be there."""
-    missing = [field.name for field in stream.fields if field.name not in columns and not field.nullable]
+    missing = [field.name for field in stream.fields if field.name not in columns and field.required]
     if order_by is not None and order_by not in columns:
         missing.append(order_by)
     if missing:

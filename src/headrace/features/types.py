@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -270,12 +270,11 @@ class Ask(NamedTuple):
     own_id: Any | None
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureRow:
+class FeatureRow(NamedTuple):
     """One request's features: `values` is float64 [F] in model order (null is NaN). `positions` maps each view to
     {stream: applied offset, the last one included; -1 for none}; rows that are read together share it. `age` is
     microseconds since each view's newest event for the key, None without one."""
 
     values: np.ndarray
     positions: dict[str, dict[str, int]]
-    age: dict[str, int | None] = field(default_factory=dict)
+    age: Mapping[str, int | None] = {}

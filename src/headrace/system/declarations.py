@@ -31,12 +31,12 @@ from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
 from headrace.system import consistency
-from headrace.system.feature_views import check_attributes, check_windows, keys_of, micros, rate, spans, text_fields, view_name
+from headrace.system.feature_views import check_attributes, check_windows, keys_of, spans, text_fields, view_name
 from headrace.system.inference import fields_of
 from headrace.system.resolution import Everything, check_acyclic, default_spine, resolve_features
 from headrace.system.source_terms import checked_source
 from headrace.system.stream_terms import check_join, check_roles, check_stream
-from headrace.system.terms import STREAM_NAMES
+from headrace.system.terms import STREAM_NAMES, approval, micros, rate
 from headrace.system.trials import SAMPLES, try_features, try_predicate
 from headrace.training.types import ModelSpec
 
@@ -82,9 +82,8 @@ class System:
         explode: str | None = None,
         expect: Sequence[Expectation] = (),
     ) -> Callable[[Class], Class]:
-        """Declare a stream by a typed class. `id`, `key`, `time` and `created` name its fields. Its events lie in
-        `partitions` partitions by their key, which several processes can apply at once. With `explode` each element of the
-        array at that dotted path is an event; `expect` are rules over several fields or events."""
+        """Declare a stream by a typed class. `id`, `key`, `time` and `created` name its fields; `partitions` are by `key`. With
+        `explode` each element of the array at that dotted path is an event; `expect` are rules over several fields or events."""
 
         def declare(cls: Class) -> Class:
             place = _where()
@@ -231,8 +230,7 @@ class System:
         if isinstance(stream, StreamSpec):
             fields, time, id_, default_key = stream.fields, stream.time, stream.id, stream.key
         else:
-            fields, time, id_, default_key = fields_of(request, place), None, None, None
-            stream = None
+            stream, (fields, time, id_, default_key) = None, (fields_of(request, place), None, None, None)
         entity = key or default_key
         if entity is not None and entity not in {f.name for f in fields}:
             raise InvalidSystem(f"{place}: the request has no field `{entity}`", hint="mend `key=`")
@@ -266,13 +264,10 @@ class System:
         if not isinstance(service, ServiceSpec):
             raise InvalidSystem(f"{place}: `{service}` is not a service of this system; declared: {self._known('service')}",
                                 hint="give what system.service(...) returned")  # fmt: skip
-        if approve not in ("auto", "person"):
-            raise InvalidSystem(f"{place}: approve=`{approve}`; allowed: `auto`, `person`", hint="choose one")
         spec = WatchSpec(
             self._new_name("watch", service.name, place), service.name, retrain_when,
-            rate(at_most, place), "auto" if approve == "auto" else "person",
-            micros(window, place), micros(every, place), micros(train_on, place),
-            micros(holdout, place), 0 if retrain_after is None else micros(retrain_after, place), where=place,
+            rate(at_most, place), approval(approve, place), micros(window, place), micros(every, place),
+            micros(train_on, place), micros(holdout, place), micros(retrain_after, place), where=place,
         )  # fmt: skip
         consistency.check_watch(spec)
         self._add(spec, spec)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from headrace.data.types import StreamSpec
 from headrace.features.types import AttributeView, WindowView
-from headrace.kernel.errors import HeadraceError, InvalidSystem
-from headrace.kernel.times import duration
+from headrace.kernel.errors import InvalidSystem
 from headrace.system.resolution import check_aggregate
 from headrace.system.stream_terms import check_by
+from headrace.system.terms import micros
 
 
 def keys_of(by: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -24,23 +24,6 @@ def view_name(name: str | None, keys: Sequence[str]) -> str:
 
 def text_fields(stream: StreamSpec) -> tuple[str, ...]:
     return tuple(field.name for field in stream.fields if field.type == "str")
-
-
-def micros(text: str | None, where: str) -> int:
-    """Microseconds of a declared duration, 0 for None; InvalidSystem for what is none."""
-    try:
-        return 0 if text is None else duration(text)
-    except HeadraceError as error:
-        raise InvalidSystem(f"{where}: {error.message}", hint=error.hint) from None
-
-
-def rate(at_most: str, where: str) -> tuple[int, int]:
-    """(number, microseconds) of such as `1/day`, `2/7d`."""
-    number, _, period = at_most.partition("/")
-    words = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
-    if not number.isdigit() or not int(number):
-        raise InvalidSystem(f'{where}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
-    return int(number), micros(words.get(period, period), where)
 
 
 def spans(over: Sequence[str], where: str) -> tuple[tuple[str, int], ...]:

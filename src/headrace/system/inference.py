@@ -43,4 +43,19 @@ def _field(name: str, hint: Any, cls: type, where: str) -> Field:
     rules = tuple(e for e in extras if isinstance(e, Range | OneOf | Pattern | NotNull))
     personal = next((e for e in extras if isinstance(e, Personal)), None)
     read = next((e for e in extras if isinstance(e, From)), None)
-    return Field(name, TYPES[hint], nullable, rules, personal, read)
+    return Field(name, TYPES[hint], nullable, rules, personal, read, _default(name, TYPES[hint], nullable, cls, where))
+
+
+def _default(name: str, kind: FieldType, nullable: bool, cls: type, where: str) -> Any:
+    """What the class says the field is where an event has none; None for nothing."""
+    default = vars(cls).get(name)
+    types_ = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}.get(kind, ())
+    if default is None:
+        return None
+    if nullable or type(default) not in types_:
+        raise InvalidSystem(
+            f"{where}: `{cls.__name__}.{name}` has the default `{default!r}`; allowed: a value of its type, for a field "
+            "that is an int, float, str or bool and never null",
+            hint="remove the default, or `| None`",
+        )
+    return float(default) if kind == "float" else default

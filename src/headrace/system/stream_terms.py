@@ -93,7 +93,7 @@ def check_by(view: str, by: Sequence[str], stream: StreamSpec, where: str) -> No
     for key in by:
         kind = stream.field(key).type
         if kind not in KEYS:
-            raise InvalidSystem(f"{where}: view `{view}` is by `{key}`, which is `{kind}`; allowed: {', '.join(KEYS)}",
+            raise InvalidSystem(f"{where}: view `{view}` by `{key}`, which is `{kind}`; allowed: {', '.join(KEYS)}",
                                 hint="choose a field that names something: a customer, a card, a shop")  # fmt: skip
     if len(set(by)) < len(by):
         raise InvalidSystem(f"{where}: by={tuple(by)!r} names a field twice", hint="name each field once")

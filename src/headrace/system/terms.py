@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from headrace.features.types import Aggregate, Label, SnapshotSpine
-from headrace.kernel.errors import InvalidInput
+from headrace.kernel.errors import HeadraceError, InvalidInput, InvalidSystem
 from headrace.kernel.ids import snake_case
 from headrace.kernel.times import duration
 
@@ -84,3 +84,26 @@ def future(stream: type, aggregate: Aggregate, *, by: str | tuple[str, ...], wit
 def every(period: str, *, key: str | tuple[str, ...]) -> SnapshotSpine:
     """Asking points every `period` for each known value of `key`; the stream is the label's."""
     return SnapshotSpine("", _tuple(key), duration(period))
+
+
+def micros(text: str | None, where: str) -> int:
+    """Microseconds of a declared duration, 0 for None; InvalidSystem for what is none."""
+    try:
+        return 0 if text is None else duration(text)
+    except HeadraceError as error:
+        raise InvalidSystem(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def rate(at_most: str, where: str) -> tuple[int, int]:
+    """(number, microseconds) of such as `1/day`, `2/7d`."""
+    number, _, period = str(at_most).partition("/")
+    words = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
+    if not number.isdigit() or not int(number):
+        raise InvalidSystem(f'{where}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
+    return int(number), micros(words.get(period, period), where)
+
+
+def approval(approve: str, where: str) -> Literal["auto", "person"]:
+    if approve not in ("auto", "person"):
+        raise InvalidSystem(f"{where}: approve=`{approve}`; allowed: `auto`, `person`", hint="choose one")
+    return "auto" if approve == "auto" else "person"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.data.types import Field, FieldType, OneOf, Range, RecordSpec, StreamSpec
+from headrace.data.types import Field, FieldType, OneOf, Range, StreamSpec
 from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.specs import Spec
 
@@ -49,7 +49,7 @@ def try_features(
     declared field, else float64. InvalidSystem unless the columns are numbers, one for each row."""
     name = f"features `{function.__name__}`"
     inputs = _inputs(function, place, name)
-    known = {field.name: _sample(field) for spec in declared for field in _fields(spec)}
+    known = {field.name: _sample(field) for spec in declared if isinstance(spec, StreamSpec) for field in spec.fields}
     known.update(made)
     arguments = {given: known[given] if given in known else SAMPLES["float"] for given in inputs}
     result = _called(function, arguments, place, name)
@@ -69,10 +69,6 @@ def try_features(
             )
         columns[column] = np.broadcast_to(values, ROWS).copy()
     return columns
-
-
-def _fields(spec: Spec) -> tuple[Field, ...]:
-    return spec.fields if isinstance(spec, StreamSpec | RecordSpec) else ()
 
 
 def _inputs(function: Callable[..., Any], place: str, name: str) -> Sequence[str]:

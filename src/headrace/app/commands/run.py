@@ -22,6 +22,9 @@ from headrace.kernel.settings import load_settings
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="PEM file; with --tls-key for use beyond loopback.")
 @click.option("--tls-key", type=click.Path(path_type=Path))
 @click.option("--behind-proxy", is_flag=True, help="A proxy in front speaks TLS.")
+@click.option(
+    "--appliers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that share the streams' partitions."
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]))
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--json", is_flag=True, hidden=True, help="The ready line is JSON anyway.")

@@ -28,9 +28,10 @@ def _storm(tmp_path: Path, kills: int, events: int, seed: int) -> None:
         workers.start(name)
     parts = [values[len(values) * n // kills : len(values) * (n + 1) // kills] for n in range(kills)]
     for part in parts:
-        append(ctx, part, 500)
+        append(ctx, part[: len(part) // 2], 500)
         name = workers.some(chosen)
         MACHINE.sleep(chosen.uniform(0.0, 0.3))
+        append(ctx, part[len(part) // 2 :], 500)
         if len(workers.kills) % 10 == 5:
             workers.pause(name, 1.5)
             MACHINE.sleep(0.2)  # it goes on where it stood, and is fenced
@@ -96,5 +97,6 @@ def test_a_running_system_starts_its_killed_appliers_again(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_hundred_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
     _storm(tmp_path, 100, 40_000, 2)

@@ -17,6 +17,7 @@ from headrace.data.history import history, log_history
 from headrace.data.lake_sink import LakeSink
 from headrace.data.positions import check_logs, positions
 from headrace.data.producing import Producer
+from headrace.data.replaying import replay
 from headrace.data.status import stream_status
 from headrace.engines.context import Context
 from headrace.kernel.errors import CheckFailed, Fenced, InvalidSystem
@@ -183,7 +184,7 @@ def test_an_event_in_a_partition_that_is_not_its_own_is_refused_and_replayed_int
     (entry,) = quarantine.entries(ctx, "order")
     assert (entry.offset, entry.field) == (base_of(2), "customer")
     assert "belongs to partition 1" in entry.reason
-    assert quarantine.replay(ctx, "order") == {"replayed": 1, "still_bad": 0}
+    assert replay(ctx, "order") == {"replayed": 1, "still_bad": 0}
     _apply(ctx)
     assert history(ctx, "order")["_offset"].to_list() == [base_of(1)]
     assert quarantine.entries(ctx, "order") == []
@@ -209,6 +210,18 @@ def test_a_producers_batch_that_was_cut_off_between_partitions_is_completed(make
         if not died:
             break
     assert at > 6
+
+
+def test_a_producer_that_goes_on_with_other_events_than_it_was_cut_off_with_appends_them_all(make_context: MakeContext) -> None:
+    first, second = _customer_in(0), _customer_in(1)
+    cut_off = [event("a", customer=first), event("b", customer=second)]
+    ctx = make_context(SPECS)
+    with pytest.raises(Killed):  # after the announcement and the part of partition 0
+        Producer(dying(ctx, Faults(3)), "order", "p").append(cut_off, {"rows": 2})
+    assert stream_ends(ctx, "order") == [1, 0, 0]
+    Producer(ctx, "order", "p").append([event("c", customer=first), *cut_off], {"rows": 3})
+    _apply(ctx)
+    assert sorted(history(ctx, "order")["id"]) == ["a", "b", "c"]
 
 
 def test_another_number_of_partitions_than_the_log_has_is_refused(make_context: MakeContext) -> None:

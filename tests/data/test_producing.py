@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from conftest import MakeContext
-from shop_world import SPECS, Faults, Killed, dying, event
+from shop_world import ORDER, SPECS, Faults, Killed, dying, event
 
 from headrace.data.appending import append_raw
 from headrace.data.producing import Producer, forget_before
 from headrace.kernel.clocks import MACHINE
+from headrace.kernel.specs import Specs
 
 BATCHES = [[event("a"), event("b")], [event("c")], [event("d"), event("e")]]
 
@@ -41,3 +44,17 @@ def test_a_producer_that_is_forgotten_begins_anew(make_context: MakeContext) -> 
         Producer(ctx, "order", name).append([event("a")], 1)
     forget_before(ctx, "a_/", MACHINE.now() + 1)
     assert [Producer(ctx, "order", name).state for name in ("a_/1", "ab/1")] == [None, 1]
+
+
+def test_another_batch_than_the_announced_one_is_appended_whole(make_context: MakeContext) -> None:
+    several = Specs([replace(ORDER, partitions=3)])
+    first = [event(str(n), customer=n) for n in range(9)]
+    with pytest.raises(Killed):
+        Producer(dying(make_context(several), Faults(3)), "order", "p").append(first, 1)
+    ctx = make_context(several)
+    second = [*first[:4], event("new", customer=0), event("newer", customer=1), event("newest", customer=2), *first[4:]]
+    producer = Producer(ctx, "order", "p")
+    producer.append(second, 2)
+    values = [value for p in range(3) for value in ctx.events.read("shop/streams/order", p, 0).values]
+    assert set(values) == set(second)
+    assert Producer(make_context(several), "order", "p").state == 2

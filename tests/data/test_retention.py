@@ -13,6 +13,7 @@ from headrace.data.appending import append_raw
 from headrace.data.applying import StreamApplier
 from headrace.data.history import history, log_history
 from headrace.data.lake_sink import LakeSink
+from headrace.data.replaying import replay
 from headrace.data.retention import parse_retention, retain_streams
 from headrace.data.status import stream_status
 from headrace.data.types import StreamSpec
@@ -126,6 +127,6 @@ def test_an_event_whose_log_is_dropped_is_replayed_from_the_quarantine(make_cont
     assert ctx.events.first(TOPIC, 0) == 2
     looser = replace(BRIEF, fields=tuple(replace(field, rules=()) for field in ORDER.fields))
     ctx = replace(ctx, specs=Specs([looser]))
-    assert quarantine.replay(ctx, "order") == {"replayed": 1, "still_bad": 0}
+    assert replay(ctx, "order") == {"replayed": 1, "still_bad": 0}
     apply_all(ctx, spec=looser)
     assert history(ctx, "order")["id"].to_list() == ["good", "negative"]

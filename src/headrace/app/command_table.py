@@ -34,7 +34,7 @@ WORDS: dict[str, Word] = {
     "streams": Word("headrace.data.operations", "Streams: position, lag, counts."),
     "sources": Word("headrace.data.operations", "Batch sources of streams: list, read."),
     "contracts": Word("headrace.data.operations", "How the contracts of streams held: show."),
-    "quarantine": Word("headrace.data.operations", "Refused events: list, replay."),
+    "quarantine": Word("headrace.data.operations", "Refused events: list, fix, replay."),
     "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),
     "features": Word(
         "headrace.system.operations",

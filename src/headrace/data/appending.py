@@ -43,7 +43,7 @@ def append_raw(
 
     On a stream of several partitions each event goes to that of its key, one that cannot be read to partition 0, and the
     batch is whole or not at all in each partition. A producer that appends it again gives `since`, the ends of the
-    partitions when it did first: where the batch is, it is not appended again.
+    partitions when it did first: where the same events are, they are not appended again.
     """
     spec = ctx.specs.get(StreamSpec, stream)
     if spec.explode is not None:
@@ -60,7 +60,7 @@ def append_raw(
     for partition in sorted(set(partitions)):
         own = [value for value, other in zip(values, partitions, strict=True) if other == partition]
         offset = appended_at(ctx, stream, producer, sequence, since[partition], partition) if since else None
-        if offset is None:
+        if offset is None or ctx.events.read(topic, partition, offset, max_records=len(own)).values != own:
             offset = ctx.events.append(topic, partition, own, headers=[encoded] * len(own))
         positions[partition] = base_of(partition) + offset
     return positions[partitions[0]]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from headrace.data import contract_results, datasets, quarantine
+from headrace.data import contract_results, datasets, quarantine, replaying
 from headrace.data.contract_results import ContractReport
 from headrace.data.ingest import IngestResult, ingest
+from headrace.data.quarantine import Chosen
 from headrace.data.sources import SourceReading, SourceStatus, read_source, source_status
 from headrace.data.status import stream_status
 from headrace.data.types import DatasetVersion, QuarantineEntry, StreamStatus
@@ -48,9 +50,16 @@ def show_contract(ctx: Context, *, stream: str) -> ContractReport:
 
 
 @operation("quarantine.list", permission=Permission.READ, http="GET /streams/{stream}/quarantine", cli="quarantine list")
-def list_quarantine(ctx: Context, *, stream: str) -> list[QuarantineEntry]:
-    """List the events of a stream that its contract refused, with the reason."""
-    return quarantine.entries(ctx, stream)
+def list_quarantine(
+    ctx: Context, *, stream: str, reason: str | None = None, field: str | None = None, rule: str | None = None,
+    after: int | None = None, limit: int | None = None,
+) -> list[QuarantineEntry]:  # fmt: skip
+    """List the events of a stream that its contract refused, with the reason.
+
+    `--reason` is part of the reason, `--rule` a rule of `headrace contracts show`. For pages give `--limit`, and as `--after`
+    the last offset of the page before.
+    """
+    return quarantine.entries(ctx, stream, Chosen(None, reason, field, rule, after, limit))
 
 
 @operation(
@@ -60,9 +69,23 @@ def list_quarantine(ctx: Context, *, stream: str) -> list[QuarantineEntry]:
     http="POST /streams/{stream}/quarantine/replay",
     cli="quarantine replay",
 )
-def replay_quarantine(ctx: Context, *, stream: str, id: str | None = None) -> dict[str, int]:
+def replay_quarantine(
+    ctx: Context, *, stream: str, id: str | None = None, reason: str | None = None, rule: str | None = None
+) -> dict[str, int]:
     """Check refused events under today's contract and append the good ones to the stream again."""
-    return quarantine.replay(ctx, stream, id)
+    return replaying.replay(ctx, stream, Chosen(id, reason, rule=rule))
+
+
+@operation(
+    "quarantine.fix",
+    permission=Permission.WRITE_EVENTS,
+    changes=True,
+    http="POST /streams/{stream}/quarantine/{id}/fix",
+    cli="quarantine fix",
+)
+def fix_quarantine(ctx: Context, *, stream: str, id: str, event: dict[str, Any], offset: int | None = None) -> dict[str, int]:
+    """Append a mended event in place of a refused one; EVENT is the JSON object, on the command line a file with it."""
+    return replaying.fix(ctx, stream, id, event, offset=offset)
 
 
 @operation("datasets.list", permission=Permission.READ, http="GET /datasets", cli="datasets list")

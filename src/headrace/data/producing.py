@@ -17,6 +17,7 @@ from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import Fenced
+from headrace.kernel.ids import content_hash
 
 
 class Producer:
@@ -36,8 +37,9 @@ class Producer:
         self._several = ctx.specs.get(StreamSpec, stream).partitions > 1
         self._since: list[int] | None = None
         """Where the partitions ended when the announced batch was, which may be in some of them: it is appended again."""
+        self._digest = ""
         if row is not None and row.announced_from is not None and self._several:
-            self._since = row.announced["since"]
+            self._since, self._digest = row.announced["since"], row.announced["digest"]
         elif row is not None and row.announced_from is not None:
             found = appended_at(ctx, stream, name, self._sequence + 1, row.announced_from)
             if found is not None:
@@ -47,13 +49,16 @@ class Producer:
         """Append the batch and leave `state` (JSON types), both or none; the offset of its first event. An empty batch
         only leaves the state."""
         ctx = self._ctx
+        digest = content_hash(b"\n".join(values)) if self._several else ""
+        if digest != self._digest:  # (another batch than the announced one: what is there of that is dropped by its ids)
+            self._since = None
         ends = self._since or stream_ends(ctx, self._stream)
         end = ends[0]
         if not values:
             self._write({"state": state, "announced": None, "announced_from": None})
             self.state = state
             return end
-        announced = {"state": state, "since": ends} if self._several else state
+        announced = {"state": state, "since": ends, "digest": digest} if self._several else state
         self._write({"announced": announced, "announced_from": end})
         number, since = self._sequence + 1, self._since or ()
         offset = append_raw(ctx, self._stream, values, history=history, producer=self._name, sequence=number, since=since)

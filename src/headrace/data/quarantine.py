@@ -1,26 +1,21 @@
-"""What the contract refused: never lost, listed with its reason, and appended again once it is good."""
+"""What the contract refused: never lost, and listed with its reason."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import polars as pl
 
-from headrace.data.appending import append_raw
-from headrace.data.contract import contract_of
-from headrace.data.identities import IdentityIndex
 from headrace.data.types import QuarantineEntry, StreamSpec, Violation
 from headrace.engines.context import Context
 from headrace.engines.events.port import Records
-from headrace.kernel.errors import NotFound
+from headrace.kernel.errors import InvalidInput
 from headrace.kernel.partitions import base_of
 
 OTHER_CONTENT = "the same id came before with other content"
-LAST_POSITION = (1 << 62) - 1
-"""After every event of every partition."""
 _CHUNK = 65_536
 
 
@@ -96,48 +91,56 @@ def _event_id(spec: StreamSpec, content: bytes, offset: int) -> str:
     return str(found)[:200] if isinstance(found, str | int) else f"offset-{offset}"
 
 
-def entries(ctx: Context, stream: str) -> list[QuarantineEntry]:
-    """The refused events that were not replayed, oldest first. NotFound for an undeclared stream."""
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which of the waiting events: `reason` is part of the reason, `rule` the whole name of the rule (`amount.range`), `after`
+    the position behind which to begin, `limit` how many at most."""
+
+    id: str | None = None
+    reason: str | None = None
+    field: str | None = None
+    rule: str | None = None
+    after: int | None = None
+    limit: int | None = None
+
+    def takes(self, record: QuarantineRecord) -> bool:
+        return (
+            (self.id is None or record.id == self.id)
+            and (self.reason is None or self.reason.lower() in record.reason.lower())
+            and (self.field is None or record.field == self.field)
+            and (self.rule is None or record.rule == self.rule)
+            and (self.after is None or record.offset > self.after)
+        )
+
+
+def entries(ctx: Context, stream: str, chosen: Chosen = Chosen()) -> list[QuarantineEntry]:
+    """The refused events that were not replayed, by position. NotFound for an undeclared stream, InvalidInput for a limit
+    below 1."""
     ctx.specs.get(StreamSpec, stream)
-    return [QuarantineEntry(r.id, r.offset, r.field, r.reason, r.value, r.raw) for r in _waiting(ctx, stream)]
+    if chosen.limit is not None and chosen.limit < 1:
+        raise InvalidInput(f"limit={chosen.limit}; allowed: 1 or more", hint="leave it out for all", field="limit")
+    found = sorted((r for r in waiting(ctx, stream) if chosen.takes(r)), key=lambda record: record.offset)
+    return [QuarantineEntry(r.id, r.offset, r.field, r.reason, r.value, r.raw) for r in found[: chosen.limit]]
 
 
-def _waiting(ctx: Context, stream: str) -> list[QuarantineRecord]:
-    """A process that was replaced in the middle of a step may have refused an event a second time: the first counts."""
-    waiting: dict[int, QuarantineRecord | None] = {}
+def waiting(ctx: Context, stream: str) -> list[QuarantineRecord]:
+    """The records of the events that were not replayed. A process that was replaced in the middle of a step may have refused
+    an event a second time: the first counts."""
+    found: dict[int, QuarantineRecord | None] = {}
     for record in records(ctx, stream):
         if record.replayed:
-            waiting[record.offset] = None
+            found[record.offset] = None
         else:
-            waiting.setdefault(record.offset, record)
-    return [record for record in waiting.values() if record is not None]
+            found.setdefault(record.offset, record)
+    return [record for record in found.values() if record is not None]
 
 
-def replay(ctx: Context, stream: str, id: str | None = None) -> dict[str, int]:
-    """Check the waiting events (or those with this id) under today's contract and append the good ones to the stream
-    again. Returns `{"replayed", "still_bad"}`. NotFound for an unknown stream or id."""
-    spec = ctx.specs.get(StreamSpec, stream)
-    waiting = _waiting(ctx, stream)
-    chosen = [entry for entry in waiting if id is None or entry.id == id]
-    if id is not None and not chosen:
-        raise NotFound.of("quarantined event", id, (entry.id for entry in waiting[:20]))
-    good: list[tuple[int, bytes]] = []
-    for entry in chosen:
-        content = base64.b64decode(entry.raw) if entry.base64 else entry.raw.encode()  # the log may have dropped it
-        if _is_good(ctx, spec, content):
-            good.append((entry.offset, content))
-    if good:
-        append_raw(ctx, stream, [content for _, content in good])
-        marks = [msgspec.json.encode(QuarantineRecord(1, offset, replayed=True)) for offset, _ in good]
-        ctx.events.append(ctx.namespace.quarantine(stream), 0, marks)
-    return {"replayed": len(good), "still_bad": len(chosen) - len(good)}
+def content_of(record: QuarantineRecord) -> bytes:
+    """The event as it came; the log of its stream may have dropped it."""
+    return base64.b64decode(record.raw) if record.base64 else record.raw.encode()
 
 
-def _is_good(ctx: Context, spec: StreamSpec, content: bytes) -> bool:
-    """Whether the event fulfils the contract now and its id is free, or known with the same content."""
-    contract = contract_of(spec)
-    frame, refused = contract.decode_batch([content], ctx.clock.now())
-    if refused:
-        return False
-    placed = frame.with_columns(pl.lit(LAST_POSITION, pl.Int64).alias("_offset"))
-    return not IdentityIndex(ctx, spec).identify(placed).conflicting.any()
+def mark_replayed(ctx: Context, stream: str, offsets: Sequence[int]) -> None:
+    """Note that the events at these positions were appended again."""
+    marks = [msgspec.json.encode(QuarantineRecord(1, offset, replayed=True)) for offset in offsets]
+    ctx.events.append(ctx.namespace.quarantine(stream), 0, marks)

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 Listener = Callable[[str, int, int], None]
 """`(phase, done, total)`: what is being done, and how many of its units (rows, bytes) are done of how many."""
 
-_listener: ContextVar[Listener | None] = ContextVar("headrace_progress", default=None)
+_listener: ContextVar[Listener | None] = ContextVar("progress", default=None)
 
 
 def report(phase: str, done: int, total: int) -> None:

@@ -233,3 +233,12 @@ def test_a_catalog_that_is_gone_refuses_the_start(
     assert str(data / "catalog.sqlite") in bad[0]["cause"]
     assert "headrace restore" in bad[0]["command"]
     assert (data / "catalog.sqlite").exists() == (damage is not None), "looking made none"
+
+
+def test_a_catalog_of_another_engine_is_named_though_events_are_there(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "events/shop").mkdir()
+    monkeypatch.setenv("HEADRACE_CATALOG", "postgresql://localhost/headrace")
+    code, answer = run(capsys, "status", "--data", data)
+    assert (code, "names the engine `postgresql`" in answer["error"]["message"]) == (3, True)

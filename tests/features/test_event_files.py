@@ -66,6 +66,23 @@ def test_a_bad_value_in_a_text_file_costs_its_own_row(tmp_path, kind):
     assert pl.read_parquet(out)["own_sum_x_short"].to_list() == [0.5, 1.5, 3.5]
 
 
+@pytest.mark.parametrize("order_by", [None, "id"])
+def test_a_line_that_is_no_json_costs_itself_and_is_told_with_its_number(tmp_path, capfd, order_by):
+    lines = [
+        json.dumps({"id": n, "at": f"2024-01-01T00:00:0{n}Z", "a": 0, "b": "u", "x": n + 0.5, "flag": True}) for n in range(3)
+    ]
+    file, out = tmp_path / "pay.ndjson", tmp_path / "out.parquet"
+    file.write_text("\n".join([lines[0], "", '{"id": 7, "at": ', lines[1], "[1]", lines[2]]) + "\n")
+    result = backfill_files(SPECS, {"pay": file}, spine="pay", features=["own"], order_by=order_by, out=out)
+    assert result["rows"] == 3
+    assert pl.read_parquet(out)["own_sum_x_short"].to_list() == [0.5, 1.5, 2.5]
+    told = capfd.readouterr().err
+    assert "rows=2" in told and "first_place=3" in told and "not JSON" in told
+    file.write_text("no JSON\nat all\n")
+    with pytest.raises(InvalidInput, match="cannot be read as ndjson"):
+        backfill_files(SPECS, {"pay": file}, spine="pay", features=["own"], out=out)
+
+
 def test_wrong_use_is_named(tmp_path):
     file = payments(tmp_path / "pay.parquet", [(0, 5, 0, 0.5)])
     out = tmp_path / "out.parquet"

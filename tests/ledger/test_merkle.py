@@ -11,9 +11,7 @@ from headrace.ledger.merkle import (
     EMPTY_ROOT,
     CompactRange,
     HashedLeaves,
-    consistency_proof,
     inclusion_proof,
-    is_consistent,
     leaf_hash,
     root_of_inclusion,
 )
@@ -83,18 +81,3 @@ def test_inclusion_proofs_hold_and_prove_nothing_else(size, data):
         assert root_of_inclusion(leaf, index, size, proof[:-1]) is None
         assert root_of_inclusion(leaf, index, size, [bytes(32), *proof[1:]]) != tree.root()
     assert root_of_inclusion(leaf, index, size, [*proof, bytes(32)]) is None
-
-
-@settings(max_examples=60, deadline=None)
-@given(SIZES, st.data())
-def test_consistency_proofs_hold_and_prove_nothing_else(new, data):
-    old = data.draw(st.integers(0, new))
-    tree = tree_of(new)
-    old_root, root = naive(entries_of(old)), tree.root()
-    proof = consistency_proof(old, new, tree.node)
-    assert is_consistent(old, old_root, new, root, proof)
-    assert not is_consistent(old, naive([b"forged", *entries_of(old)[1:]]), new, root, proof)
-    assert not is_consistent(old, old_root, new, root, [*proof, bytes(32)])
-    if old not in {0, new}:
-        assert not is_consistent(old, old_root, new, bytes(32), proof)
-        assert not is_consistent(old, old_root, new, root, proof[:-1])

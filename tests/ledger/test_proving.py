@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from ledger_world import PREDICTIONS, act, open_world, predict
 
-from headrace.kernel.errors import NotFound
+from headrace.kernel.errors import CheckFailed, NotFound
+from headrace.ledger.log import audit_folder
 from headrace.ledger.proving import prove_operation, prove_record, published
 from headrace.ledger.sequencer import Sequencer
 
@@ -55,6 +56,16 @@ def test_an_operation_is_proved_under_the_signed_checkpoint(ctx, tmp_path):
     key = load_pem_private_key((tmp_path / "keys" / "signing.key").read_bytes(), None).public_key()
     assert raw[:4] == hashlib.sha256(f"{origin}\n".encode() + b"\x01" + key.public_bytes_raw()).digest()[:4]
     key.verify(raw[4:], f"{origin}\n{size}\n{root}\n".encode())
+
+
+def test_damaged_files_give_no_proof_that_proves_nothing(ctx):
+    identifiers = act(ctx, 600)
+    prove_operation(ctx, identifiers[3])
+    bundle = audit_folder(ctx.settings) / "tile" / "entries" / "000"
+    bundle.write_bytes(bundle.read_bytes().replace(b'"r3"', b'"r9"', 1))
+    with pytest.raises(CheckFailed, match="do not prove leaf 3 of 600"):
+        prove_operation(ctx, identifiers[3])
+    assert prove_operation(ctx, identifiers[4]).index == 4
 
 
 def test_one_prediction_is_proved_by_a_short_path_through_its_batch(ctx):

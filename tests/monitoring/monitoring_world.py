@@ -4,11 +4,11 @@ serving does."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from bank_system import bank
 
 import headrace as hr
 from headrace.data.appending import append_raw
@@ -30,21 +30,7 @@ START = parse_time("2026-01-01T00:00:00Z")
 
 
 def system() -> hr.System:
-    declared = hr.System("bank")
-
-    @declared.stream(id="tx_id", key="card", time="at")
-    class Payment:
-        tx_id: int
-        at: datetime
-        card: int
-        amount: float
-
-    @declared.stream(id="tx_id", key="tx_id", time="at")
-    class Report:
-        tx_id: int
-        at: datetime
-
-    declared.join(Payment, Report, on="tx_id")
+    declared, Payment, Report = bank()
 
     @declared.features
     def ratio(amount):  # type: ignore[no-untyped-def]

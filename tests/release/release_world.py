@@ -6,11 +6,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from bank_system import bank
 
 import headrace as hr
 from headrace.data.appending import append_raw
@@ -35,21 +35,7 @@ CARDS = 600
 
 
 def system() -> hr.System:
-    declared = hr.System("bank")
-
-    @declared.stream(id="tx_id", key="card", time="at")
-    class Payment:
-        tx_id: int
-        at: datetime
-        card: int
-        amount: float
-
-    @declared.stream(id="tx_id", key="tx_id", time="at")
-    class Report:
-        tx_id: int
-        at: datetime
-
-    declared.join(Payment, Report, on="tx_id")
+    declared, Payment, Report = bank()
 
     @declared.model(features=["amount"], label=hr.label(Report, on="tx_id", within="7d"))
     def fraud(rows: object, labels: object) -> object:

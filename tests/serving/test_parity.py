@@ -94,12 +94,12 @@ def test_an_appended_event_that_is_not_applied_shows_as_staleness_not_as_a_diffe
 @pytest.mark.parametrize("error", [1.0, 2.0**-40])
 def test_one_corrupted_online_value_is_the_one_that_is_reported(shop: Shop, error: float) -> None:
     layout = StateLayout(customer, shop.ctx.specs.get(StreamSpec, "order"), shop.ctx.namespace)
-    key = layout.key(key_bytes(("ann",)))
+    key = layout.key(key_bytes(("cy",)))
     blob = shop.ctx.online.get(key)
     assert blob is not None
     words = np.frombuffer(blob, np.int64, offset=HEADER.size).copy()
     size = len(words) // len(layout.words)
-    asked = order(9_999, customer="ann", at="2026-01-27T23:00:00Z")
+    asked = order(9_999, customer="cy", at="2026-01-27T23:00:00Z")
     with serving(shop.ctx, MODELS) as client:
         times = words[:size]
         at = 1_769_554_800_000_000  # 2026-01-27T23:00:00Z
@@ -110,8 +110,11 @@ def test_one_corrupted_online_value_is_the_one_that_is_reported(shop: Shop, erro
         status, answer = client.predict(asked)
         assert status == 200
     found = parity(shop.ctx, service.name)
-    mine = [(one.prediction_id, one.feature) for one in found.differences if one.role != "shadow"]
+    records = [record.role for _, record in prediction_records(shop.ctx, service.name)]
+    assert "shadow" in records and len(records) > 1, "two versions have scored the one prediction"
+    mine = [(one.prediction_id, one.feature) for one in found.differences]
     assert mine == [(answer["prediction_id"], "customer_sum_7d")]
+    assert (found.values_compared, found.values_different) == (len(FEATURES), 1)
     wrong = found.differences[0]
     assert wrong.logged is not None and wrong.recomputed is not None
     assert wrong.logged - wrong.recomputed == pytest.approx(error, rel=0.3)

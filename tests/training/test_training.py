@@ -24,10 +24,10 @@ from headrace.training import runs
 from headrace.training.datasets import build_dataset
 from headrace.training.estimators import fit
 from headrace.training.evaluation import evaluate
-from headrace.training.operations import train_model
+from headrace.training.operations import show_metric, train_model
 from headrace.training.search import search, suggestions
 from headrace.training.training import train
-from headrace.training.types import ModelSpec, Run
+from headrace.training.types import MetricStep, ModelSpec, Run
 
 
 @dataclass
@@ -99,8 +99,8 @@ def test_a_search_is_runs_judged_on_later_rows_and_ends_with_the_best_on_all(tra
     assert searched.parameters == chosen.parameters
     first = trials[-1]
     assert first.parameters == {"num_leaves": 15, "learning_rate": 0.1, "boost": "gbdt"}
-    steps = runs.metric_history(trained.ctx, searched.id, "trial.average_precision")
-    assert [value for _, value in steps] == [judged[run.id] for run in reversed(trials)]
+    steps = show_metric(trained.ctx, run=searched.id, name="trial.average_precision")
+    assert [one.value for one in steps] == [judged[run.id] for run in reversed(trials)]
     assert all(3 <= run.parameters["num_leaves"] <= 40 and 0.01 <= run.parameters["learning_rate"] <= 0.3 for run in trials)
     assert searched.id in {run.id for run in runs.runs(trained.ctx)}
     assert not {run.id for run in trials} & {run.id for run in runs.runs(trained.ctx)}
@@ -189,7 +189,9 @@ def test_a_run_whose_process_was_killed_is_failed_later(trained: Trained) -> Non
         runs.log_metrics(ctx, alive, {"loss": float("nan")}, step=3)
         runs.log_metrics(ctx, alive, {"loss": 1.5}, step=2)
         assert np.isnan(runs.run(ctx, alive).metrics["loss"])
-        assert runs.metric_history(ctx, alive, "loss")[:2] == [(1, 2.0), (2, 1.5)]
+        assert show_metric(ctx, run=alive, name="loss")[:2] == [MetricStep(1, 2.0), MetricStep(2, 1.5)]
+        with pytest.raises(NotFound, match="unknown metric `los`; known: `loss`"):
+            show_metric(ctx, run=alive, name="los")
         runs.finish(ctx, alive, runs.Outputs())
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.app.client import request
+from headrace.app.integrity import Finding, check_data
 from headrace.app.output import show
 from headrace.app.run import READY_NOTE
 from headrace.app.world import known_systems
@@ -28,17 +29,6 @@ from headrace.system.checking import check
 LEAST_FREE_BYTES = 1 << 30
 EARLIEST_SANE = 1_735_689_600_000_000
 """2025-01-01: an earlier machine clock is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. A bad one has its `cause` and the `command` that mends it."""
-
-    check: str
-    ok: bool
-    found: str
-    cause: str = ""
-    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +217,9 @@ def _systems(settings: Settings, file: str | None) -> Iterator[Finding]:
     files = {file: file} if file else {}
     try:
         if (settings.data / "format").exists():
-            files.update({s.file: f"system {s.name}" for s in known_systems(settings) if s.file})
+            known = known_systems(settings)
+            files.update({s.file: f"system {s.name}" for s in known if s.file})
+            yield from check_data(settings, known)
     except HeadraceError as error:
         yield Finding("catalog", False, "cannot be opened", error.message, error.hint)
     for reference, name in files.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -55,6 +56,21 @@ def read_lines(path: Path) -> list[bytes]:
     content, _ = _open(path)
     raw = content.read_bytes() if isinstance(content, Path) else content
     return [line for line in raw.splitlines() if line.strip()]
+
+
+def line_numbers(path: Path) -> list[int]:
+    """The number in the file, from 1, of each of `read_lines`."""
+    content, _ = _open(path)
+    raw = content.read_bytes() if isinstance(content, Path) else content
+    return [number for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
+
+
+def parse_lines(path: Path, lines: Sequence[bytes]) -> pl.DataFrame:
+    """The rows of some lines of the NDJSON file, with types inferred from all of them. InvalidInput as `read_table`."""
+    try:
+        return pl.read_ndjson(b"\n".join(lines), infer_schema_length=None)
+    except PolarsError as error:
+        raise unreadable(path, "ndjson", error) from None
 
 
 def format_of(path: Path) -> Format:

@@ -59,8 +59,9 @@ def check_catalog(settings: Settings) -> None:
     """InvalidInput when the catalog is missing or empty beside an audit log or events: a new one knows nothing of them."""
     beside = [settings.data / "audit/checkpoint", *(settings.data / "events").glob("*/")]
     found = next((path for path in beside if path.exists()), None)
-    path = Path(_catalog_url(settings).removeprefix("sqlite:///"))
-    if found is None or _has_tables(path):
+    url = _catalog_url(settings)
+    path = Path(url.removeprefix("sqlite:///"))
+    if found is None or not url.startswith("sqlite:///") or _has_tables(path):  # opening refuses another engine
         return
     raise InvalidInput(
         f"the catalog `{path}` is {'empty' if path.exists() else 'missing'}, though `{found}` of its installation is there",

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, select, update
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection, func, select, update
 
+from headrace.engines.catalog.port import Catalog
 from headrace.engines.context import Context
 from headrace.kernel.errors import CheckFailed
 from headrace.kernel.ids import new_id
 from headrace.kernel.settings import Settings
-from headrace.ledger.checkpoint import Checkpoint, Signer, key_path, load_key
+from headrace.ledger.checkpoint import Checkpoint, Signer, Verifier, key_path, load_key, parse_note
 from headrace.ledger.merkle import CompactRange, leaf_hash
-from headrace.ledger.tables import LEDGER
+from headrace.ledger.tables import LEDGER, OUTBOX
 from headrace.ledger.tiles import WIDTH, TileFolder, encode_bundle, tile_path
 
 CHECKPOINT = "checkpoint"
+RESTORE = "restore a backup into a new folder: `headrace restore BACKUP --data NEW`"
 
 
 def audit_folder(settings: Settings) -> Path:
@@ -43,6 +46,67 @@ def ledger_row(connection: Connection) -> LedgerRow:
     return new
 
 
+def check_published(settings: Settings, catalog: Catalog) -> Checkpoint:
+    """The published checkpoint, of size 0 when there is none; nothing is written. CheckFailed when files, catalog and key
+    do not agree on it, a file is missing, or the catalog lacks the last records of the log."""
+    tiles = TileFolder(audit_folder(settings))
+    with catalog.reading() as connection:
+        row = connection.execute(select(LEDGER.c.origin, LEDGER.c.size, LEDGER.c.note)).first()
+    known = LedgerRow("", 0, "") if row is None else LedgerRow(row.origin, row.size, row.note)
+    note = _note(tiles)
+    if not known.note and not note:
+        return Checkpoint(known.origin, 0, b"")
+    verifier = Signer(known.origin, _present(load_key(settings, create=False), settings)).verifier
+    published = _agreed(known, note, verifier, tiles)
+    with catalog.reading() as connection:  # after the note: a leaf is in the catalog before it is published
+        last = connection.scalar(select(func.max(OUTBOX.c.leaf)))
+    records = 0 if last is None else last + 1
+    if records < published.size:
+        raise CheckFailed(
+            f"the ledger has {published.size} leaves, the catalog only the records of {records}: the catalog is older",
+            hint=RESTORE,
+        )
+    missing = tiles.missing(published.size)
+    if missing is not None:
+        raise CheckFailed(f"`{missing}` of the ledger is missing", hint=RESTORE)
+    return published
+
+
+def _note(tiles: TileFolder) -> str:
+    file = tiles.folder / CHECKPOINT
+    return file.read_text() if file.is_file() else ""
+
+
+def _present(key: Ed25519PrivateKey | None, settings: Settings) -> Ed25519PrivateKey:
+    if key is None:
+        raise CheckFailed(
+            f"the signing key `{key_path(settings)}` of this ledger is missing",
+            hint="put the key back, or set `signing_key` to where it lies: `export HEADRACE_SIGNING_KEY=PATH`",
+        )
+    return key
+
+
+def _agreed(known: LedgerRow, note: str, verifier: Verifier, tiles: TileFolder) -> Checkpoint:
+    """The checkpoint of the note ("": none). CheckFailed unless it continues what the catalog knows and is its tiles' root."""
+    published = parse_note(note)[0] if note else Checkpoint(known.origin, 0, CompactRange().root())
+    if published.origin != known.origin or published.size < known.size:
+        raise CheckFailed(
+            f"the ledger's checkpoint is `{published.origin}` {published.size}, "
+            f"the catalog has published `{known.origin}` {known.size}: the files under `audit/` were cut, or exchanged, "
+            "or are not this catalog's",
+            hint=RESTORE,
+        )
+    if note:
+        verifier.open(note)
+    size = published.size
+    if CompactRange.load(size, lambda level, index: tiles.node(size, level, index)).root() != published.root:
+        raise CheckFailed(
+            "the ledger's tiles do not give the root of its checkpoint",
+            hint=f"`headrace audit verify` shows where; {RESTORE}",
+        )
+    return published
+
+
 class MerkleLog:
     """The right edge of the log in memory: the partial tile of each level and the partial entry bundle."""
 
@@ -64,29 +128,13 @@ class MerkleLog:
     def open(cls, ctx: Context) -> MerkleLog:
         """The log as published; CheckFailed when files, catalog and key do not agree on it."""
         tiles = TileFolder(audit_folder(ctx.settings))
-        file = tiles.folder / CHECKPOINT
         with ctx.catalog.transaction() as connection:
             known = ledger_row(connection)
-            note = file.read_text() if file.is_file() else ""
+            note = _note(tiles)
             key = load_key(ctx.settings, create=not known.note and not note)
-            if key is None:
-                raise CheckFailed(
-                    f"the signing key `{key_path(ctx.settings)}` of this ledger is missing",
-                    hint="put the key back, or set `signing_key` to where it lies",
-                )
-            signer = Signer(known.origin, key)
-            published = signer.verifier.open(note) if note else Checkpoint(known.origin, 0, b"")
-            if published.origin != known.origin or published.size < known.size:
-                raise CheckFailed(
-                    f"the ledger's checkpoint is `{published.origin}` {published.size}, "
-                    f"the catalog has published `{known.origin}` {known.size}",
-                    hint="the files under `audit/` were cut or exchanged: restore them from a backup",
-                )
+            signer = Signer(known.origin, _present(key, ctx.settings))
+            published = _agreed(known, note, signer.verifier, tiles)
             log = cls(tiles, signer, published.size)
-            if note and log.root() != published.root:
-                raise CheckFailed(
-                    "the ledger's tiles do not give the root of its checkpoint", hint="`headrace audit verify` shows where"
-                )
             if note != known.note or not note:
                 note = note or log.sign()
                 log.publish(note)

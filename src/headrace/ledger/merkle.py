@@ -84,25 +84,6 @@ def inclusion_proof(index: int, size: int, node: Node) -> list[bytes]:
     return path[::-1]
 
 
-def consistency_proof(old: int, new: int, node: Node) -> list[bytes]:
-    """PROOF(old, D[new]) of RFC 6962 section 2.1.2; empty when `old` is 0 or `new`."""
-    if old in {0, new}:
-        return []
-    low, high = 0, new
-    proof: list[bytes] = []
-    while high != old:
-        split = low + _largest_power_below(high - low)
-        if old <= split:
-            proof.append(range_root(split, high, node))
-            high = split
-        else:
-            proof.append(range_root(low, split, node))
-            low = split
-    if low:
-        proof.append(range_root(low, high, node))
-    return proof[::-1]
-
-
 def root_of_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes | None:
     """The root that the proof leads to (RFC 9162 section 2.1.3.2); None when its form fits no such tree."""
     if not 0 <= index < size:
@@ -119,30 +100,6 @@ def root_of_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes]
             root = node_hash(root, sibling)
         position, last = position >> 1, last >> 1
     return root if last == 0 else None
-
-
-def is_consistent(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
-    """Whether the tree of `old` leaves is a prefix of the tree of `new` leaves (RFC 9162 section 2.1.4.2)."""
-    if old in {0, new}:
-        return not proof and (old_root == EMPTY_ROOT if old == 0 else old_root == new_root)
-    if not 0 < old < new or not proof:
-        return False
-    path = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
-    position, last = old - 1, new - 1
-    while position & 1:
-        position, last = position >> 1, last >> 1
-    first = second = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            return False
-        if position & 1 or position == last:
-            first, second = node_hash(sibling, first), node_hash(sibling, second)
-            while position and not position & 1:
-                position, last = position >> 1, last >> 1
-        else:
-            second = node_hash(second, sibling)
-        position, last = position >> 1, last >> 1
-    return last == 0 and first == old_root and second == new_root
 
 
 def _perfect(low: int, high: int) -> list[tuple[int, int]]:

@@ -8,12 +8,12 @@ from sqlalchemy import func, select
 
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import EngineUnreachable, NotFound
+from headrace.kernel.errors import CheckFailed, EngineUnreachable, NotFound
 from headrace.ledger.batches import digest, prediction_topics, records
 from headrace.ledger.checkpoint import parse_note
 from headrace.ledger.entries import batch_tree
 from headrace.ledger.log import CHECKPOINT, audit_folder
-from headrace.ledger.merkle import inclusion_proof, leaf_hash
+from headrace.ledger.merkle import inclusion_proof, leaf_hash, root_of_inclusion
 from headrace.ledger.sequencer import LEASE_SECONDS, Sequencer
 from headrace.ledger.tables import BATCHES, LEDGER, OUTBOX
 from headrace.ledger.tiles import WIDTH, TileFolder
@@ -121,12 +121,16 @@ def prove_record(ctx: Context, topic: str, offset: int) -> Proof:
 
 
 def _prove_leaf(ctx: Context, index: int) -> Proof:
+    """CheckFailed when the files do not lead to the signed root: a proof that proves nothing is not handed out."""
     tiles = TileFolder(audit_folder(ctx.settings))
     checkpoint = parse_note((tiles.folder / CHECKPOINT).read_text())[0]
     size = checkpoint.size
     width = min(WIDTH, size - index // WIDTH * WIDTH)
     entry = tiles.entries(index // WIDTH, width)[index % WIDTH]
     proof = inclusion_proof(index, size, lambda level, at: tiles.node(size, level, at))
+    if root_of_inclusion(leaf_hash(entry), index, size, proof) != checkpoint.root:
+        raise CheckFailed(f"the files of the ledger do not prove leaf {index} of {size}: they are damaged",
+                          hint="`headrace audit verify` lists what is wrong; restore a backup")  # fmt: skip
     return Proof(
         index=index,
         leaf=leaf_hash(entry).hex(),

@@ -115,6 +115,15 @@ class TileFolder:
             )
         return entries[:width]
 
+    def missing(self, size: int) -> str | None:
+        """The first file of a tree of `size` leaves that is not there, its partial form or its full one."""
+        for tile_level, index, width in tiles_of(size):
+            for level in (tile_level, "entries") if tile_level == 0 else (tile_level,):
+                paths = (tile_path(level, index, width), tile_path(level, index))
+                if not any((self.folder / path).is_file() for path in paths):
+                    return paths[0]
+        return None
+
     def node(self, size: int, level: int, index: int) -> bytes:
         """The hash of the perfect subtree `index` of height `level` of a tree of `size` leaves."""
         tile_level, height = divmod(level, 8)

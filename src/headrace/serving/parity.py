@@ -41,9 +41,9 @@ class Difference:
 
 @dataclass(slots=True)
 class Parity:
-    """`values_compared` is predictions times features; a prediction that several versions scored counts once, and the
-    features of each of its records are compared. `values_stale`: values that were not yet those of the newest
-    events appended when the prediction was made. `max_staleness_s`: the longest age, then, of an event that was appended
+    """`values_compared` is predictions times features; a prediction that several versions scored counts once in every
+    figure, and the features of each of its records are compared. `values_stale`: values that were not yet those of the
+    newest events appended when the prediction was made. `max_staleness_s`: the longest age, then, of an event that was appended
     and not yet applied. `differences` are the first hundred."""
 
     values_compared: int = 0
@@ -63,13 +63,25 @@ def parity(ctx: Context, service: str) -> Parity:
     appended = {spec.name: [_append_times(ctx, spec.name, part) for part in range(spec.partitions)] for spec in specs}
     frames = {stream: log_history(ctx, stream) for stream in streams}
     records = (record for _, record in prediction_records(ctx, service) if record.request and record.features)
-    result = Parity()
-    predictions: set[str] = set()
+    found = _Found()
     while batch := list(islice(records, AT_ONCE)):
-        _compare(ctx, spec, batch, frames, appended, result)
-        predictions.update(record.id for record in batch)
-    result.values_compared = len(predictions) * len(features.columns)
-    return result
+        _compare(ctx, spec, batch, frames, appended, found)
+        found.predictions.update(record.id for record in batch)
+    return Parity(
+        len(found.predictions) * len(features.columns), len(found.different), len(found.stale), found.max_staleness_s,
+        found.differences,
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was seen in the batches so far; `different` and `stale` hold (prediction id, feature)."""
+
+    predictions: set[str] = field(default_factory=set)
+    different: set[tuple[str, str]] = field(default_factory=set)
+    stale: set[tuple[str, str]] = field(default_factory=set)
+    max_staleness_s: float = 0.0
+    differences: list[Difference] = field(default_factory=list)
 
 
 def _compare(
@@ -78,7 +90,7 @@ def _compare(
     records: list[PredictionRecord],
     frames: dict[str, pl.DataFrame],
     appended: Appended,
-    result: Parity,
+    found: _Found,
 ) -> None:
     features: FeatureSet = spec.model.features
     columns = features.columns
@@ -90,22 +102,24 @@ def _compare(
     reads = [_read(spec, record) for record in records]
     logged = np.array([record.features for record in records], dtype=np.float64)
     expected = recompute(features, reads, frames, ctx.specs, asking=spec.request_stream)
-    different = ~_same_bits(logged, expected)
-    result.values_different += int(different.sum())
-    for row, column in np.argwhere(different)[: SHOWN - len(result.differences)].tolist():
+    for row, column in np.argwhere(~_same_bits(logged, expected)).tolist():
         record = records[row]
-        result.differences.append(
-            Difference(record.id, record.role, record.version, columns[column], _value(logged[row, column]),
-                       _value(expected[row, column]))
-        )  # fmt: skip
+        value = (record.id, columns[column])
+        if value not in found.different and len(found.differences) < SHOWN:
+            found.differences.append(
+                Difference(record.id, record.role, record.version, columns[column], _value(logged[row, column]),
+                           _value(expected[row, column]))
+            )  # fmt: skip
+        found.different.add(value)
     newest, age = _newest(records, appended)
-    result.max_staleness_s = max(result.max_staleness_s, age)
+    found.max_staleness_s = max(found.max_staleness_s, age)
     behind = [i for i, positions in enumerate(newest) if positions != records[i].positions]
     if behind:
         then = recompute(
             features, [replace(reads[i], positions=newest[i]) for i in behind], frames, ctx.specs, asking=spec.request_stream
         )
-        result.values_stale += int((~_same_bits(logged[behind], then)).sum())
+        late = np.argwhere(~_same_bits(logged[behind], then)).tolist()
+        found.stale.update((records[behind[row]].id, columns[column]) for row, column in late)
 
 
 def _read(spec: ServiceSpec, record: PredictionRecord) -> LoggedRead:

@@ -83,7 +83,7 @@ class System:
         expect: Sequence[Expectation] = (),
     ) -> Callable[[Class], Class]:
         """Declare a stream by a typed class. `id`, `key`, `time` and `created` name its fields; `partitions` are by `key`. With
-        `explode` each element of the array at that dotted path is an event; `expect` are rules over several fields or events."""
+        `explode` each element of the array at that dotted path is an event; `expect` are rules over fields or events."""
 
         def declare(cls: Class) -> Class:
             place = _where()

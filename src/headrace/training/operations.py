@@ -12,7 +12,7 @@ from headrace.training.datasets import build_dataset
 from headrace.training.evaluation import evaluate
 from headrace.training.search import search
 from headrace.training.training import train
-from headrace.training.types import Run
+from headrace.training.types import MetricStep, Run
 
 HOLDOUT_SHARE = 5
 
@@ -27,6 +27,12 @@ def list_runs(ctx: Context, *, model: str | None = None, parent: str | None = No
 def show_run(ctx: Context, *, run: str) -> Run:
     """Show one training run: parameters, metrics, artifacts, environment."""
     return runs.run(ctx, run)
+
+
+@operation("runs.metric", permission=Permission.READ, http="GET /runs/{run}/metrics/{name}", cli="runs metric")
+def show_metric(ctx: Context, *, run: str, name: str) -> list[MetricStep]:
+    """Show every value of one metric of a run, by step: a loss by round, a score by trial."""
+    return runs.metric_history(ctx, run, name)
 
 
 @operation("runs.evaluate", permission=Permission.TRAIN, changes=True, http="POST /runs/{run}/evaluations", cli="runs evaluate")

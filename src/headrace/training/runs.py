@@ -18,7 +18,7 @@ from headrace.kernel.times import format_time
 from headrace.ledger import outbox
 from headrace.pipelines.claims import Claim
 from headrace.training.tables import ARTIFACTS, METRICS, PARAMETERS, RUNS, TAGS
-from headrace.training.types import Run
+from headrace.training.types import MetricStep, Run
 
 ABANDONED = "the process that ran it ended"
 
@@ -132,11 +132,14 @@ def runs(ctx: Context, *, model: str | None = None, parent: str | None = None) -
         return _runs(connection, ctx, wanted)
 
 
-def metric_history(ctx: Context, run_id: str, name: str) -> list[tuple[int, float]]:
-    """(step, value) of one metric in order of step."""
+def metric_history(ctx: Context, run_id: str, name: str) -> list[MetricStep]:
+    """One metric in order of step. NotFound for an unknown run, and for a metric that it has not, with those it has."""
+    known = run(ctx, run_id).metrics
+    if name not in known:
+        raise NotFound.of("metric", name, known)
     query = select(METRICS.c.step, METRICS.c.value).where(_mine(ctx, METRICS, run_id) & (METRICS.c.name == name))
     with ctx.catalog.reading() as connection:
-        return [(row.step, _number(row.value)) for row in connection.execute(query.order_by(METRICS.c.step))]
+        return [MetricStep(row.step, _number(row.value)) for row in connection.execute(query.order_by(METRICS.c.step))]
 
 
 def _claim(ctx: Context, run_id: str) -> Claim:

@@ -54,3 +54,11 @@ class Run:
     parent: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricStep:
+    """One value of a metric: of a round, an epoch, a trial."""
+
+    step: int
+    value: float

@@ -14,7 +14,8 @@ from headrace.kernel.settings import load_settings
 @click.option("--port", default=8420, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(file: str | None, data: str | None, port: int, as_json: bool) -> int:
-    """Look at the system file, engine URLs, port, disk, versions and data format: what is wrong, and what mends it."""
+    """Look at the system file, engine URLs, port, disk, versions, data format, and whether blobs, logs and ledger fit the
+    catalog: what is wrong, and what mends it."""
     diagnosis = diagnose(load_settings({"data": data}), file, port)
     show_diagnosis(diagnosis, as_json=as_json)
     return 0 if diagnosis.ok else 1

@@ -104,8 +104,8 @@ MUTATIONS = (
     Mutation(
         "label maturity: positives are trained on early",
         "features/labels.py",
-        "return value.astype(np.int8), at + label.within <= known_at",
-        "return value.astype(np.int8), (at + label.within <= known_at) | value",
+        'found if label.kind == "label" else ~found, dtype=pl.Int8), over',
+        'found if label.kind == "label" else ~found, dtype=pl.Int8), over | found',
         ("tests/features/test_labels.py",),
     ),
     Mutation(

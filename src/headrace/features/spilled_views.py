@@ -23,6 +23,8 @@ from headrace.kernel.specs import Specs
 
 THREADS = 2
 """Parts that are computed side by side."""
+PART_ROWS = 2_000_000
+"""Rows of a part at most, also where memory allows more: larger parts were measured to be no faster."""
 
 
 def groups(features: FeatureSet) -> list[tuple[StoredView, ...]]:
@@ -82,7 +84,8 @@ class SpilledViews:
         stream = self.streams[views[0].stream]
         spine = self.streams[self.spine]
         rows = max(stream.rows, spine.rows)
-        count = max(1, -(-rows * row_bytes(views) * THREADS // self.budget)) if views[0].by else 1
+        most = min(PART_ROWS, max(1, self.budget // (row_bytes(views) * THREADS)))
+        count = max(1, -(-rows // most)) if views[0].by else 1
         parts = self._parts(views, name, count)
         results = ViewResults(views, Pieces(self.spilling.folder / f"{name}-values", len(spine.files)))
         ends = np.array(spine.ends, np.int64)

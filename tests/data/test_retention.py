@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from datetime import datetime
 
@@ -119,14 +120,62 @@ def test_a_size_keeps_the_newest(make_context: MakeContext) -> None:
 
 
 def test_an_event_whose_log_is_dropped_is_replayed_from_the_quarantine(make_context: MakeContext) -> None:
-    ctx = _small_segments(make_context, BRIEF)
+    """A size drops of the log alone."""
+    tiny = replace(ORDER, retention_bytes=1)
+    ctx = _small_segments(make_context, tiny)
     append_raw(ctx, "order", [event("negative", amount=-1)])
-    append_raw(ctx, "order", [event("good")])
-    apply_all(ctx, spec=BRIEF)
+    for number in range(4):
+        append_raw(ctx, "order", [event(f"good{number}")])
+    apply_all(ctx, spec=tiny)
     retain_streams(ctx)
-    assert ctx.events.first(TOPIC, 0) == 2
-    looser = replace(BRIEF, fields=tuple(replace(field, rules=()) for field in ORDER.fields))
+    assert ctx.events.first(TOPIC, 0) >= 1
+    looser = replace(tiny, fields=tuple(replace(field, rules=()) for field in ORDER.fields))
     ctx = replace(ctx, specs=Specs([looser]))
     assert replay(ctx, "order") == {"replayed": 1, "still_bad": 0}
     apply_all(ctx, spec=looser)
-    assert history(ctx, "order")["id"].to_list() == ["good", "negative"]
+    assert history(ctx, "order")["id"].to_list() == ["good0", "good1", "good2", "good3", "negative"]
+
+
+def test_refused_events_go_when_the_age_is_reached_and_their_log_is_gone(make_context: MakeContext) -> None:
+    ctx = _small_segments(make_context, BRIEF)
+    values = [event("negative", amount=-1), *(event(f"e{n}") for n in range(3)), event("worse", amount=-2)]
+    for value in values:
+        append_raw(ctx, "order", [value])
+    lake = LakeSink(ctx, BRIEF)
+    applier = StreamApplier(ctx, BRIEF, [lake])
+    while applier.step():
+        pass
+    retain_streams(ctx)
+    assert [entry.id for entry in quarantine.entries(ctx, "order")] == ["negative", "worse"], "the log still has them"
+    assert history(ctx, "order")["id"].to_list() == ["e0", "e1", "e2"]
+    lake.flush()
+    day = replace(BRIEF, retention=DAY)
+    retain_streams(replace(ctx, specs=Specs([day])))
+    assert len(quarantine.entries(ctx, "order")) == 2, "they are younger than a day"
+    retain_streams(ctx)
+    assert ctx.events.first(TOPIC, 0) == len(values)
+    assert quarantine.entries(ctx, "order") == []
+    folder = ctx.settings.data / "events" / ctx.namespace.quarantine("order") / "@0"
+    assert not any(b"negative" in path.read_bytes() for path in folder.iterdir())
+    append_raw(ctx, "order", [event("again", amount=-3)])
+    apply_all(ctx, spec=BRIEF)
+    assert [(entry.id, entry.offset) for entry in quarantine.entries(ctx, "order")] == [("again", 5)]
+    (status,) = stream_status(ctx)
+    assert (status.accepted, status.quarantined) == (3, 3), "the counts stay"
+
+
+def test_an_old_refused_event_goes_although_newer_ones_follow_it(make_context: MakeContext) -> None:
+    """With segments so large that all would lie in one."""
+    spec = replace(ORDER, retention=200_000)
+    ctx = make_context(Specs([spec]))
+    for number in range(2):
+        append_raw(ctx, "order", [event(f"bad{number}", amount=-1), event(f"good{number}")])
+        apply_all(ctx, spec=spec)
+        if number == 0:
+            time.sleep(0.05)
+            retain_streams(ctx)
+            time.sleep(0.17)
+    retain_streams(ctx)
+    assert "bad0" not in [entry.id for entry in quarantine.entries(ctx, "order")]
+    assert ctx.events.first(TOPIC, 0) >= 2
+    assert history(ctx, "order")["id"].to_list() == ["good0", "good1"]

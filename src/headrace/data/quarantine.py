@@ -1,4 +1,4 @@
-"""What the contract refused: never lost, and listed with its reason."""
+"""What the contract refused: kept as long as the stream says, and listed with its reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headrace.data.types import QuarantineEntry, StreamSpec, Violation
 from headrace.engines.context import Context
 from headrace.engines.events.port import Records
 from headrace.kernel.errors import InvalidInput
-from headrace.kernel.partitions import base_of
+from headrace.kernel.partitions import base_of, partition_of
 
 OTHER_CONTENT = "the same id came before with other content"
 _CHUNK = 65_536
@@ -39,15 +39,35 @@ _decoder = msgspec.json.Decoder(QuarantineRecord)
 
 
 def records(ctx: Context, stream: str) -> Iterator[QuarantineRecord]:
-    """Every record of the quarantine topic in order."""
-    topic, offset = ctx.namespace.quarantine(stream), 0
+    """Every kept record of the quarantine topic in order."""
+    for _, _, record in _placed(ctx, stream):
+        yield record
+
+
+def _placed(ctx: Context, stream: str) -> Iterator[tuple[int, int, QuarantineRecord]]:
+    """The kept records with their offset in the quarantine topic and the machine-clock time of their append."""
+    topic = ctx.namespace.quarantine(stream)
+    offset = ctx.events.first(topic, 0)
     while (part := ctx.events.read(topic, 0, offset, max_records=_CHUNK)).values:
-        yield from map(_decoder.decode, part.values)
-        offset = part.next
+        yield from zip(range(part.first, part.next), part.timestamps, map(_decoder.decode, part.values), strict=True)
+        offset = max(part.next, ctx.events.first(topic, 0))
+
+
+def retain(ctx: Context, spec: StreamSpec, older_than: int) -> int:
+    """Drop the records appended before `older_than` (machine-clock microseconds), none of an event that the log of the stream
+    still has: who reads that again must know it as refused. Returns how many went."""
+    topic = ctx.namespace.quarantine(spec.name)
+    before = needed = ctx.events.first(topic, 0)
+    kept = [base_of(p) + ctx.events.first(ctx.namespace.stream(spec.name), p) for p in range(spec.partitions)]
+    for offset, appended, record in _placed(ctx, spec.name):
+        if appended >= older_than or record.offset >= kept[partition_of(record.offset)]:
+            break
+        needed = offset + 1
+    return ctx.events.retain(topic, 0, needed, older_than=older_than) - before
 
 
 def refused_offsets(ctx: Context, stream: str) -> dict[int, str]:
-    """The positions of all events that were ever refused, each with the rule; a replayed event is accepted at its new
+    """The positions of all refused events that retention keeps, each with the rule; a replayed event is accepted at its new
     position."""
     return {record.offset: record.rule for record in records(ctx, stream) if not record.replayed}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from headrace.data import quarantine
 from headrace.data.history import held_to
 from headrace.data.positions import positions
 from headrace.data.types import StreamSpec
@@ -37,7 +38,7 @@ def parse_retention(text: str | None) -> tuple[int | None, int | None]:
 def retain_streams(ctx: Context) -> None:
     """Drop from the log of every stream what its retention no longer keeps: whole segments, by the machine-clock time of
     their last append. What is not applied or not in the lake yet stays: the history, the index of ids and the online state
-    can be built again from the lake and the rest of the log."""
+    can be built again from the lake and the rest of the log. The age holds for refused events too."""
     for spec in ctx.specs.all(StreamSpec):
         topic = ctx.namespace.stream(spec.name)
         if spec.retention is None and spec.retention_bytes is None:
@@ -52,3 +53,5 @@ def retain_streams(ctx: Context) -> None:
             kept = ctx.events.retain(topic, partition, needed, older_than=older_than, max_bytes=size)
             if kept > before:
                 LOG.info("stream.retention", stream=spec.name, partition=partition, dropped=kept - before, first_offset=kept)
+        if older_than is not None and (refused := quarantine.retain(ctx, spec, older_than)):
+            LOG.info("quarantine.retention", stream=spec.name, dropped=refused)

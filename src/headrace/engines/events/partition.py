@@ -17,6 +17,9 @@ from headrace.engines.events.segment_file import SUFFIX, TORN, SegmentFile
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import CheckFailed, InvalidInput
 
+SEGMENTS_PER_AGE = 8
+"""A record goes at the latest when it is this share older than the retention says."""
+
 
 class Partition:
     """Opening repairs an unfinished tail. A segment of `segment_bytes` or more is sealed by the next append."""
@@ -191,7 +194,16 @@ class Partition:
                 self._kept.grow(first, durable=True)
                 self._segments = self._segments[number:]
                 self._delete_dropped(first)
+            if older_than is not None:
+                self._part(MACHINE.now() - older_than)
         return first
+
+    def _part(self, age: int) -> None:
+        """Begin a new segment when the active one spans a share of `age` (microseconds): a topic that gets little would keep
+        its oldest record for as long as newer ones follow it into the segment. The caller holds the lock."""
+        active = self._segments[-1]
+        if active.position and not active.sealed and MACHINE.now() - active.oldest() > age // SEGMENTS_PER_AGE:
+            self._roll()
 
     def _delete_dropped(self, kept: int) -> None:
         """Delete the files of what lies below the mark; a process killed between leaves them to the next opening."""

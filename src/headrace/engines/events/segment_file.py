@@ -151,6 +151,16 @@ class SegmentFile:
         self._synced = reached
         return offset
 
+    def oldest(self) -> int:
+        """The machine-clock time of the first append, 0 for an empty segment."""
+        position = self._positions[0]
+        if position >= self.position:
+            return 0
+        header = parse_header(os.pread(self._fd, HEADER_SIZE, position))
+        if header is None:
+            raise CheckFailed(f"`{self.path}` has no batch at byte {position}", hint="`headrace restore`")
+        return header.timestamp
+
     def newest(self) -> int:
         """The machine-clock time of the last append, 0 for an empty segment."""
         position, timestamp = self._positions[-1], 0

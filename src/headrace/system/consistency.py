@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headrace.data.types import FieldType
+from headrace.data.types import FieldType, StreamSpec
 from headrace.features.types import (
     FeatureSet,
     Label,
@@ -23,6 +23,7 @@ from headrace.kernel.specs import Specs
 from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.policies import checked
 from headrace.release.types import Plan, Policy
+from headrace.training.types import ModelSpec
 from headrace.serving.types import ServiceSpec
 from headrace.system.stream_terms import KEYS
 
@@ -131,7 +132,7 @@ def check_training(
             )
 
 
-def check_request(service: ServiceSpec, streams: Fields) -> None:
+def check_request(service: ServiceSpec, streams: Fields, appends: StreamSpec | None) -> None:
     """InvalidSystem unless the request has every field that the features read, of the type that the model was trained on,
     a key that can be one, and all that the stream needs to which it is appended."""
     features, where = service.model.features, service.where
@@ -161,6 +162,29 @@ def check_request(service: ServiceSpec, streams: Fields) -> None:
             f"allowed: {', '.join(KEYS)}",
             hint="name the field of the entity, such as a customer",
         )
+    if appends is not None:
+        _check_appends(service, appends)
+
+
+def _check_appends(service: ServiceSpec, stream: StreamSpec) -> None:
+    """InvalidSystem unless every request can be an event of the stream."""
+    fields, names = {f.name: f for f in service.request}, {f.name for f in stream.fields}
+    for needed in stream.fields:
+        given, wrong = fields.get(needed.name), None
+        if given is None:
+            wrong = "which the request does not have" if needed.required else None
+        elif given.type != needed.type:
+            wrong = f"which is `{needed.type}` there and `{given.type}` in the request"
+        elif given.nullable and not needed.nullable:
+            wrong = "which may be null in the request and not there"
+        elif needed.read is not None and needed.read.path != needed.name and needed.read.path in names:
+            wrong = f"which an event has as `{needed.read.path}`, the name of another field"
+        if wrong is not None:
+            raise InvalidSystem(
+                f"{service.where}: service `{service.name}` appends its requests to `{stream.name}`, an event of which needs "
+                f"`{needed.name}`, {wrong}",
+                hint=f"annotate `{needed.name}` in the request's class as in `{stream.name}`",
+            )
 
 
 def check_release(service: str, release: object, where: str) -> None:

@@ -219,7 +219,7 @@ class System:
         p99: str | None = None,
         release: Plan | None = None,
     ) -> ServiceSpec:
-        """Declare a prediction service. `request` is a stream class, or a plain typed class with `key=`."""
+        """Declare a service. `request` is a stream or a plain typed class with `key=`; answered ones go to `appends`, too."""
         place = _where()
         spec = self._by_object.get(id(model))
         if not isinstance(spec, ModelSpec):
@@ -235,14 +235,13 @@ class System:
         if entity is not None and entity not in {f.name for f in fields}:
             raise InvalidSystem(f"{place}: the request has no field `{entity}`", hint="mend `key=`")
         found = self._new_name("service", name or spec.name, place)
-        consistency.check_binary(found, spec.name, spec.label, place)
         consistency.check_release(found, release, place)
+        target = None if appends is None else self._stream(appends, place)
         service = ServiceSpec(
-            found, spec, fields, time, id_, entity,
-            stream.name if stream else None, None if appends is None else self._stream(appends, place).name,
+            found, spec, fields, time, id_, entity, stream.name if stream else None, target.name if target else None,
             duration(p99) if p99 else None, tuple(release or ()), place,
         )  # fmt: skip
-        consistency.check_request(service, Everything(self._specs, self._by_object).fields())
+        consistency.check_request(service, Everything(self._specs, self._by_object).fields(), target)
         self._add(service, service)
         return service
 

@@ -91,6 +91,16 @@ WRONG = {
     "@system.features\ndef f(amount):\n    return {'x': amount + missing}": "fails on sample rows",
     "system.service(len, request=Order)": "`len` is not a model of this system; declared: `silent`",
     "system.service(silent, request=Refund)": "the request of service `silent` has no field `amount`",
+    "class Question:\n    amount: float\nsystem.service(silent, request=Question, name='q', appends=Refund)": "`order_id`, "
+    "which the request does not have",
+    "class Question:\n    amount: float\n    order_id: str\n    at: datetime\n"
+    "system.service(silent, request=Question, name='q', appends=Refund)": "which is `int` there and `str` in the request",
+    "class Question:\n    amount: float\n    order_id: int | None\n    at: datetime\n"
+    "system.service(silent, request=Question, name='q', appends=Refund)": "may be null in the request and not there",
+    "@system.stream(id='a', key='a', time='at')\nclass A:\n    a: int\n    at: datetime\n"
+    "    b: Annotated[int, hr.From('a')] = 0\nclass Question:\n    amount: float\n    a: int\n    b: int\n    at: datetime\n"
+    "system.service(silent, request=Question, name='q', appends=A)": "which an event has as `a`, the name of another field",
+    "system.service(silent, request=Order, name='q', appends=dict)": "is not a stream of this system",
     "system.service(silent, request=Order, release='now')": "is not a plan",
     "system.service(silent, request=Order, release=hr.canary(50, 5))": "canary percentages rise",
     "system.watch(silent, retrain_when=hr.psi > 0.2)": "is not a service of this system; declared: `score`",

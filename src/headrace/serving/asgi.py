@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from headrace.data.appending import RowAppender
+from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.online import FeatureReader
 from headrace.features.types import FeatureSet
@@ -92,7 +94,8 @@ class PredictionApp:
         features: FeatureSet = spec.model.features
         log = PredictionLog(ctx.events, ctx.namespace.predictions(spec.name))
         counters = Counters(ctx.events, ctx.namespace.counters(spec.name), log.topic, features.columns, reference_of)
-        journal = Journal(log, counters)
+        requests = None if spec.appends is None else RowAppender(ctx, ctx.specs.get(StreamSpec, spec.appends))
+        journal = Journal(log, counters, requests)
         reader = RequestReader(ctx.system, spec, ctx.specs, ctx.clock)
         predictor = Predictor(
             spec.name, FeatureReader(ctx.online, ctx.namespace, features, ctx.specs, asking=spec.request_stream), journal

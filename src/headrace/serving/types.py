@@ -16,7 +16,7 @@ from headrace.training.types import ModelSpec
 class ServiceSpec:
     """A declared service. `request` are its typed fields; `time` names the field that is the asking time (None: the
     event clock), `id` the field that identifies a request, `key` the entity field of the sticky router.
-    `appends` names the stream a request is also appended to. `p99` is microseconds."""
+    `appends` names the stream that an answered request is appended to, before the answer. `p99` is microseconds."""
 
     name: str
     model: ModelSpec

@@ -23,7 +23,6 @@ from headrace.kernel.specs import Specs
 from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.policies import checked
 from headrace.release.types import Plan, Policy
-from headrace.training.types import ModelSpec
 from headrace.serving.types import ServiceSpec
 from headrace.system.stream_terms import KEYS
 
@@ -135,6 +134,7 @@ def check_training(
 def check_request(service: ServiceSpec, streams: Fields, appends: StreamSpec | None) -> None:
     """InvalidSystem unless the request has every field that the features read, of the type that the model was trained on,
     a key that can be one, and all that the stream needs to which it is appended."""
+    check_binary(service.name, service.model.name, service.model.label, service.where)
     features, where = service.model.features, service.where
     fields = {f.name: f.type for f in service.request}
     needed = [source.name for source in features.sources if isinstance(source, RequestField)]

@@ -17,11 +17,15 @@ from headrace.kernel.partitions import base_of
 FLUSH_ROWS = 262_144
 FLUSH_SECONDS = 30.0
 COMPACT_COMMITS = 64
+VACUUM_HOURS = 24
+"""For so long whoever reads the table may hold files that a compaction has replaced."""
 
 
 class LakeSink:
     """Buffers and commits after `flush_rows` rows or 30 s, with the next position as the transaction version. What was buffered
-    when the process died is taken from the log at the next start. Fenced when another process has committed since."""
+    when the process died is taken from the log at the next start. After 64 commits, also of several starts, the sink of
+    partition 0 merges the table's files and deletes those that were merged a day before. Fenced when another process has
+    committed since."""
 
     def __init__(self, ctx: Context, spec: StreamSpec, partition: int = 0, *, flush_rows: int = FLUSH_ROWS) -> None:
         self._flush_rows = flush_rows
@@ -34,7 +38,7 @@ class LakeSink:
         self._buffer: list[pl.DataFrame] = []
         self._rows = 0
         self._since = 0.0
-        self._commits = 0
+        self._commits = self._lake.uncompacted(self._table, limit=COMPACT_COMMITS) if partition == 0 else 0
         self._held = max(base_of(partition), self._committed)
         self._next = self._held
         applied = base_of(partition) + position(ctx, spec.name, partition).next_offset
@@ -70,4 +74,5 @@ class LakeSink:
         self._buffer, self._rows = [], 0
         if self._commits >= COMPACT_COMMITS and self._partition == 0:
             self._lake.compact(self._table)
+            self._lake.vacuum(self._table, hours=VACUUM_HOURS)
             self._commits = 0

@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from headrace.engines.lake.port import Lake
-from headrace.kernel.errors import Fenced, InvalidInput, NotFound
+from headrace.kernel.errors import CheckFailed, Fenced, InvalidInput, NotFound
 
 TABLE = "shop/streams/orders"
 
@@ -111,6 +111,34 @@ class LakeConformance:
         assert lake.read(TABLE, version=second)["number"].to_list() == [3]
         assert sorted(lake.read(TABLE)["number"].to_list()) == [3, 4]
         assert lake.committed(TABLE, "a") == 1
+
+    def test_commits_are_counted_from_the_last_compaction(self, lake: Lake) -> None:
+        assert lake.uncompacted(TABLE, limit=9) == 0
+        for number in range(3):
+            lake.append(TABLE, _frame(number), application="a", version=number)
+        assert (lake.uncompacted(TABLE, limit=9), lake.uncompacted(TABLE, limit=2)) == (3, 2)
+        lake.compact(TABLE)
+        assert lake.uncompacted(TABLE, limit=9) == 0
+        lake.append(TABLE, _frame(3), application="a", version=3)
+        assert lake.uncompacted(TABLE, limit=9) == 1
+
+    def test_a_vacuum_leaves_the_newest_and_the_kept_versions(self, lake: Lake) -> None:
+        versions = [lake.overwrite(TABLE, _frame(number, 7)) for number in range(4)]
+        assert lake.vacuum(TABLE, hours=1) == [], "given up less than an hour ago"
+        assert len(lake.vacuum(TABLE, hours=0, keep=[versions[1]])) == 2
+        assert_frame_equal(lake.read(TABLE, version=versions[1]), _frame(1, 7))
+        assert_frame_equal(lake.read(TABLE), _frame(3, 7))
+        for gone in (versions[0], versions[2]):
+            with pytest.raises(CheckFailed):
+                lake.read(TABLE, version=gone)
+        before = lake.version(TABLE)
+        assert lake.vacuum(TABLE, hours=0, keep=[versions[1]]) == []
+        assert lake.version(TABLE) == before
+        assert len(lake.vacuum(TABLE, hours=0)) == 1
+        lake.append(TABLE, _frame(9), application="a", version=1)
+        assert sorted(lake.read(TABLE)["number"].to_list()) == [3, 7, 9]
+        with pytest.raises(NotFound):
+            lake.vacuum("shop/unknown", hours=0)
 
     def test_columns_are_chosen_and_rows_filtered(self, lake: Lake) -> None:
         lake.append(TABLE, _frame(*range(10)), application="a", version=1)

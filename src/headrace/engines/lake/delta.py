@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
 import polars as pl
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from polars.exceptions import PolarsError
 
 from headrace.kernel.errors import CheckFailed, EngineUnreachable, Fenced, InvalidInput, NotFound
 
 ATTEMPTS = 20
+KEEP_LOGS = PostCommitHookProperties(cleanup_expired_logs=False)
+"""Delta's default drops the log of versions older than 30 days at a checkpoint, and with it every pin among them."""
 
 
 class DeltaLake:
-    """Any number of readers and of appending processes. Old versions stay readable: nothing is vacuumed."""
+    """Any number of readers and of appending processes."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -91,7 +95,7 @@ class DeltaLake:
     def overwrite(self, table: str, frame: pl.DataFrame) -> int:
         path = self._path(table)
         Path(path).mkdir(parents=True, exist_ok=True)
-        write_deltalake(path, frame, mode="overwrite", schema_mode="overwrite")
+        write_deltalake(path, frame, mode="overwrite", schema_mode="overwrite", post_commithook_properties=KEEP_LOGS)
         return self.version(table)
 
     def read(self, table: str, *, version: int | None = None, columns: list[str] | None = None) -> pl.DataFrame:
@@ -135,3 +139,27 @@ class DeltaLake:
             return
         finally:
             os.close(lock)
+
+    def uncompacted(self, table: str, *, limit: int) -> int:
+        try:
+            done = [commit["operation"] for commit in DeltaTable(self._path(table)).history(limit)]
+        except TableNotFoundError:
+            return 0
+        return done.index("OPTIMIZE") if "OPTIMIZE" in done else len(done)
+
+    def vacuum(self, table: str, *, hours: int, keep: Sequence[int] = ()) -> list[str]:
+        """Without a commit when there is nothing to delete: deltalake 1.6 names those it has deleted before again."""
+        opened, folder = self._open(table), self._root / table
+        delete = partial(
+            opened.vacuum,
+            hours,
+            enforce_retention_duration=False,
+            full=True,
+            keep_versions=list(keep) or None,
+            post_commithook_properties=KEEP_LOGS,
+        )
+        found = [folder / name for name in delete(dry_run=True)]
+        found = [path for path in found if path.exists()]
+        if found:
+            delete(dry_run=False)
+        return [path.name for path in found]

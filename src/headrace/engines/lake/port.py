@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import polars as pl
@@ -35,5 +36,15 @@ class Lake(Protocol):
         ...
 
     def compact(self, table: str) -> None:
-        """Merge small files; old versions stay readable."""
+        """Merge small files; old versions stay readable until `vacuum`. Killed anywhere in it, the table is as before."""
+        ...
+
+    def uncompacted(self, table: str, *, limit: int) -> int:
+        """Commits since the last compaction, counted up to `limit`; 0 when there is no table."""
+        ...
+
+    def vacuum(self, table: str, *, hours: int, keep: Sequence[int] = ()) -> list[str]:
+        """Delete the files that neither the newest version nor one of `keep` has and that were given up, or left by a killed
+        writer, at least `hours` ago; return their names. Other old versions are not readable any more. With 0 hours nobody
+        may write or read at the same time."""
         ...

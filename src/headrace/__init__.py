@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "System": "system.declarations",
+    "connect": "app.connection",
     **dict.fromkeys(("count", "sum", "mean", "min", "max", "std", "last", "first", "distinct", "share"), "system.terms"),
     **dict.fromkeys(("label", "no_event", "value", "value_after", "future", "every"), "system.terms"),
     **dict.fromkeys(("folder", "query"), "system.source_terms"),
@@ -22,6 +23,7 @@ _NAMES = {
 }
 
 if TYPE_CHECKING:
+    from headrace.app.connection import connect
     from headrace.data.types import From, NotNull, OneOf, Pattern, Personal, Range
     from headrace.monitoring.types import drift_score, js, psi
     from headrace.release.types import canary, probation, shadow
@@ -48,9 +50,9 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "From", "NotNull", "OneOf", "Pattern", "Personal", "Range", "System", "canary", "check", "count", "distinct", "drift_score",
-    "every", "first", "folder", "fresh", "future", "js", "label", "last", "max", "mean", "min", "no_event", "probation", "psi",
-    "query", "shadow", "share", "std", "sum", "unique", "value", "value_after", "volume",
+    "From", "NotNull", "OneOf", "Pattern", "Personal", "Range", "System", "canary", "check", "connect", "count", "distinct",
+    "drift_score", "every", "first", "folder", "fresh", "future", "js", "label", "last", "max", "mean", "min", "no_event",
+    "probation", "psi", "query", "shadow", "share", "std", "sum", "unique", "value", "value_after", "volume",
 ]  # fmt: skip
 
 

@@ -94,7 +94,7 @@ class Running:
         try:
             connection.request(method, path, body, sent)
             answer = connection.getresponse()
-            text = answer.read().decode()
+            text = answer.read().decode(errors="replace")  # (a table comes as Parquet)
         finally:
             connection.close()
         found = {name.lower(): value for name, value in answer.getheaders()}

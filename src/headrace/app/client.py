@@ -19,6 +19,7 @@ from headrace.kernel.operation import Operation
 from headrace.kernel.settings import resolve_reference
 
 TIMEOUT_SECONDS = 600
+JSON = "application/json"
 
 
 def call(url: str, key: str, operation: Operation, arguments: dict[str, Any]) -> Any:
@@ -41,8 +42,15 @@ def call(url: str, key: str, operation: Operation, arguments: dict[str, Any]) ->
 
 def request(url: str, method: str, path: str, body: bytes, *, key: str = "", timeout: float = TIMEOUT_SECONDS) -> Any:
     """One request; the decoded answer."""
+    return msgspec.json.decode(exchange(url, method, path, body, key=key, timeout=timeout))
+
+
+def exchange(
+    url: str, method: str, path: str, body: bytes, *, key: str = "", media_type: str = JSON, timeout: float = TIMEOUT_SECONDS
+) -> bytes:
+    """One request with a body of `media_type`; the content of the answer. Raises as `call`."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
-    headers = {"Content-Type": "application/json", "Idempotency-Key": new_id()}
+    headers = {"Content-Type": media_type, "Idempotency-Key": new_id()}
     if key:
         headers["Authorization"] = f"Bearer {resolve_reference(key)}"
     connection: http.client.HTTPConnection
@@ -66,15 +74,15 @@ def request(url: str, method: str, path: str, body: bytes, *, key: str = "", tim
         connection.close()
     if answer.status >= 400:
         raise _error(answer.status, content)
-    return msgspec.json.decode(content)
+    return content
 
 
 def _error(status: int, content: bytes) -> HeadraceError:
     """The error the server reported, as the class with its code."""
     try:
         told = msgspec.json.decode(content)["error"]
-        code, message, hint = str(told["code"]), str(told["message"]), str(told["hint"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+        code, message, hint, field = str(told["code"]), str(told["message"]), str(told["hint"]), told.get("field")
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
         return HeadraceError(f"the answer has status {status} and is no headrace answer", hint="check --url")
     classes = {kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, HeadraceError)}
-    return classes.get(code, HeadraceError)(message, hint=hint)
+    return classes.get(code, HeadraceError)(message, hint=hint, field=field)

@@ -14,6 +14,7 @@ from headrace.app.events_door import append_events
 from headrace.app.metrics import render_metrics
 from headrace.app.prediction_schema import prediction_paths
 from headrace.app.routes import PUBLIC, Door
+from headrace.app.tables_door import TABLES
 from headrace.engines.context import Context
 from headrace.kernel.errors import Denied
 from headrace.kernel.identity import Permission
@@ -81,6 +82,7 @@ DOORS = (
     Door("GET", "/api/v1/clock", Permission.READ, _get_clock, {"summary": "The event clock of the system."}),
     Door("POST", "/api/v1/clock", Permission.CLOCK, _set_clock, {"summary": "Advance a virtual clock."}, _needs_virtual_clock),
     Door("POST", "/streams/{name}/events", Permission.WRITE_EVENTS, append_events, _APPEND),
+    *TABLES,
     Door("GET", "/metrics", Permission.READ, _metrics, {"summary": "Figures for Prometheus."}),
     Door("GET", "/openapi.json", Permission.READ, _openapi, _UNLISTED),
     Door("GET", "/health/live", PUBLIC, _live, _UNLISTED),

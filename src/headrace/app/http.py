@@ -22,9 +22,8 @@ from headrace.app.invoke import invoke
 from headrace.app.operations import OPERATIONS
 from headrace.app.pages.views import PAGES
 from headrace.app.principals import Callers
-from headrace.app.routes import Door, Routes
+from headrace.app.routes import Door, Routes, check_query
 from headrace.app.work import Work
-from headrace.kernel.errors import InvalidInput
 from headrace.kernel.operation import Operation
 
 _TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "list": list[str], "object": dict[str, Any]}
@@ -108,10 +107,7 @@ def _body(operation: Operation, fields: list[Parameter]) -> inspect.Parameter:
 
 def _endpoint(operation: Operation, in_query: set[str]) -> Callable[..., Response]:
     def endpoint(*, request: Request, body: BaseModel | None = None, **arguments: Any) -> Response:
-        extra = sorted(set(request.query_params) - in_query)
-        if extra:
-            known = ", ".join(f"`{name}`" for name in sorted(in_query)) or "none"
-            raise InvalidInput(f"no query argument is called `{extra[0]}`; known: {known}", hint="mend it", field=extra[0])
+        check_query(request, in_query)
         given = arguments if body is None else {**arguments, **body.model_dump(exclude_unset=True)}
         key = request.headers.get("idempotency-key")
         result = invoke(request.state.ctx, operation, given, idempotency_key=key)

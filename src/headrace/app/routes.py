@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from starlette.responses import Response
 from headrace.app.principals import Callers
 from headrace.app.work import Work
 from headrace.engines.context import Context
+from headrace.kernel.errors import InvalidInput
 from headrace.kernel.identity import Permission, authorize
 from headrace.kernel.log import request_id
 
@@ -35,6 +36,14 @@ class Door:
     endpoint: Callable[..., Any]
     options: dict[str, Any] = field(default_factory=dict)
     check: Callable[[Context], None] | None = None
+
+
+def check_query(request: Request, names: Collection[str]) -> None:
+    """InvalidInput for an argument of the query that is none of `names`."""
+    extra = sorted(set(request.query_params) - set(names))
+    if extra:
+        known = ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+        raise InvalidInput(f"no query argument is called `{extra[0]}`; known: {known}", hint="mend it", field=extra[0])
 
 
 class Routes:

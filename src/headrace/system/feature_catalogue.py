@@ -1,27 +1,20 @@
-"""The declared features: what there is, what is materialised, its values for one request, and tables of them."""
+"""The declared features: what there is, what is materialised, and its values for one request."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from headrace.data.files import write_table
-from headrace.data.history import history
 from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
-from headrace.features.backfill import backfill, streams_of
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader, asking_stream
-from headrace.features.training_set import training_set
 from headrace.features.types import FeatureSet, RequestFeatures, StoredView, WindowView, stored_views
 from headrace.kernel.errors import InvalidInput, NotFound, UsageError
 from headrace.kernel.specs import Specs
 from headrace.kernel.times import SECOND, format_time, parse_time
-from headrace.system.types import ExportedFeatures, FeatureInfo, ReadFeatures
+from headrace.system.types import FeatureInfo, ReadFeatures
 from headrace.training.types import ModelSpec
 
 
@@ -116,38 +109,3 @@ def _value(name: str, kind: FieldType, text: str) -> Any:
         return int(text) if kind == "int" else float(text) if kind == "float" else text
     except (ValueError, KeyError):
         raise InvalidInput(f"`{name}` is `{kind}`, not `{text}`", hint="mend the value", field=name) from None
-
-
-def export(ctx: Context, name: str, out: Path, *, start: str | None, end: str | None, known_at: str | None) -> ExportedFeatures:
-    """Write Parquet: of a model its training set for asking times from `start` to `end`, with the labels mature at `known_at`;
-    of a view its values for every key known at `known_at`, asked then. `known_at` is now by default."""
-    moment = ctx.clock.now() if known_at is None else parse_time(known_at)
-    models = {model.name: model for model in ctx.specs.all(ModelSpec)}
-    if name in models and (start is None or end is None):
-        raise UsageError(f"the training set of `{name}` needs a time", hint="give `--from` and `--to`")
-    if name not in models and (start is not None or end is not None):
-        raise UsageError(f"`{name}` is no model: its values are asked at one time", hint="give `--known-at` alone")
-    if name in models:
-        assert start is not None and end is not None
-        frame = training_set(ctx, models[name], start=parse_time(start), end=parse_time(end), known_at=moment)
-    else:
-        frame = _as_known(ctx, feature_set(ctx.specs, name), name, moment)
-    write_table(frame, out)
-    return ExportedFeatures(str(out), frame.height, frame.columns)
-
-
-def _as_known(ctx: Context, features: FeatureSet, name: str, at: int) -> pl.DataFrame:
-    """The values of a view for each of its keys that an event known at `at` has, in order of the key."""
-    view = next((view for view in features.views if view.name == name), None)
-    if view is None:
-        raise UsageError(f"`{name}` is a function: it has values of requests only", hint="export a view or a model")
-    stream = ctx.specs.get(StreamSpec, view.stream)
-    frames = {needed: history(ctx, needed) for needed in streams_of(features)}
-    known = frames[stream.name].filter((pl.col(stream.time).to_physical() <= at) & (pl.col("_created") <= at))
-    keys = known.select(view.by).drop_nulls().unique().sort(view.by) if view.by else pl.DataFrame({"": [0]}).select()
-    count = keys.height if view.by else 1
-    moment = pl.Series(stream.time, [at] * count, pl.Int64).cast(pl.Datetime("us", "UTC"))
-    own = pl.Series("_own", [-1] * count, pl.Int64)
-    asking = pl.DataFrame([*keys.get_columns(), moment, moment.alias("_at"), own])
-    rows = backfill(features, asking, frames, ctx.specs, spine=None)
-    return rows.select(*view.by, stream.time, *(column for column in features.given if column not in view.by))

@@ -10,7 +10,7 @@ from headrace.features.backfill_files import backfill_files
 from headrace.kernel.errors import UsageError
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
-from headrace.system import feature_catalogue, retraining, settling
+from headrace.system import feature_catalogue, feature_tables, retraining, settling
 from headrace.system.load import load_system
 from headrace.system.types import ExportedFeatures, FeatureInfo, ReadFeatures, Retraining, Settled
 
@@ -79,4 +79,4 @@ def export_features(
     Of a model: asking times from `--from` to `--to`, labels mature at `--known-at`, by default now. Of a view: each key
     that was known at `--known-at`, asked then.
     """
-    return feature_catalogue.export(ctx, name, out, start=from_, end=to, known_at=known_at)
+    return feature_tables.export(ctx, name, out, start=from_, end=to, known_at=known_at)

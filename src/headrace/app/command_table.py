@@ -35,7 +35,7 @@ WORDS: dict[str, Word] = {
     "sources": Word("headrace.data.operations", "Batch sources of streams: list, read."),
     "contracts": Word("headrace.data.operations", "How the contracts of streams held: show."),
     "quarantine": Word("headrace.data.operations", "Refused events: list, fix, replay."),
-    "datasets": Word("headrace.data.operations", "Dataset versions: list, show."),
+    "datasets": Word("headrace.data.operations", "Dataset versions: list, show, diff, vacuum."),
     "features": Word(
         "headrace.system.operations",
         "Features: list, show, read, export; from files: backfill, join.",

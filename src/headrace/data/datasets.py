@@ -49,7 +49,8 @@ def _type_name(dtype: pl.DataType) -> str:
     return type(dtype).__name__
 
 
-def _table(ctx: Context, name: str) -> str:
+def table_of_dataset(ctx: Context, name: str) -> str:
+    """The lake table whose versions the pins name."""
     return ctx.namespace.name("datasets", name)
 
 
@@ -64,7 +65,7 @@ def pin(ctx: Context, name: str, frame: pl.DataFrame, *, inputs: dict[str, Any])
         for row in connection.execute(select(table).where(own).order_by(table.c.version)):
             if row.inputs == msgspec.json.decode(msgspec.json.encode(inputs)):
                 return _version(row)
-    version = ctx.lake.overwrite(_table(ctx, name), frame.with_row_index(ROW).cast({ROW: pl.Int64}))
+    version = ctx.lake.overwrite(table_of_dataset(ctx, name), frame.with_row_index(ROW).cast({ROW: pl.Int64}))
     pinned = DatasetVersion(name, version, content, frame.height, format_time(ctx.clock.now()))
     with ctx.catalog.transaction() as connection:
         connection.execute(
@@ -79,7 +80,7 @@ def pin(ctx: Context, name: str, frame: pl.DataFrame, *, inputs: dict[str, Any])
 def load(ctx: Context, ref: str) -> pl.DataFrame:
     """The rows of `name@version` in order. NotFound for an unknown one, CheckFailed when the content has changed."""
     pinned = dataset(ctx, ref)
-    frame = ctx.lake.read(_table(ctx, pinned.name), version=pinned.version).sort(ROW).drop(ROW)
+    frame = ctx.lake.read(table_of_dataset(ctx, pinned.name), version=pinned.version).sort(ROW).drop(ROW)
     found = frame_hash(frame)
     if found != pinned.content_hash:
         raise CheckFailed(

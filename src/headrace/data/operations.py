@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from headrace.data import contract_results, datasets, quarantine, replaying
+from headrace.data import comparing, contract_results, datasets, quarantine, replaying, vacuuming
+from headrace.data.comparing import DatasetDiff
 from headrace.data.contract_results import ContractReport
 from headrace.data.ingest import IngestResult, ingest
 from headrace.data.quarantine import Chosen
 from headrace.data.sources import SourceReading, SourceStatus, read_source, source_status
 from headrace.data.status import stream_status
 from headrace.data.types import DatasetVersion, QuarantineEntry, StreamStatus
+from headrace.data.vacuuming import VacuumedTable
 from headrace.engines.context import Context
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
@@ -98,3 +100,20 @@ def list_datasets(ctx: Context) -> list[DatasetVersion]:
 def show_dataset(ctx: Context, *, ref: str) -> DatasetVersion:
     """Show one dataset version, `name@version`."""
     return datasets.dataset(ctx, ref)
+
+
+@operation("datasets.diff", permission=Permission.READ, http="GET /datasets/{a}/diff/{b}", cli="datasets diff")
+def diff_datasets(ctx: Context, *, a: str, b: str) -> DatasetDiff:
+    """Show what differs between two dataset versions: rows only in one and in both, schema, distribution of each column."""
+    return comparing.diff(ctx, a, b)
+
+
+@operation(
+    "datasets.vacuum", permission=Permission.ADMINISTER, changes=True, http="POST /datasets/vacuum", cli="datasets vacuum"
+)
+def vacuum_datasets(ctx: Context, *, hours: int = 24) -> list[VacuumedTable]:
+    """Delete the lake's files that no pinned dataset version and no stream has any more, given up `--hours` ago or longer.
+
+    Whoever still reads an older state of a table, or was killed while writing it, is given that long.
+    """
+    return vacuuming.vacuum(ctx, hours)

@@ -108,6 +108,9 @@ def test_features_as_known_at_a_time(shop: Running, monkeypatch: pytest.MonkeyPa
     every = same([client.features_at("recent", "2024-01-02T12:00:00Z") for client in all_clients])
     assert every["customer"].to_list() == ["c0", "c1", "c2"]
     assert every["recent_count_1d"].to_list() == [1, 0, 1]
+    path = shop.data.parent / "recent.parquet"
+    assert shop.command("features", "export", "recent", "--out", path, "--known-at", "2024-01-02T12:00:00Z")[0] == 0
+    assert_frame_equal(pl.read_parquet(path), every)
     rows: dict[str, list[Any]] = {"customer": ["c2", "nobody", "c0"], "total": [1.0, 2.0, 3.0], "mine": [1, 2, 3]}
     times = ["2024-01-05T12:00:00Z", "2024-01-05T12:00:00Z", "2024-01-31T00:30:00+02:00"]
     asked = same([client.features_at("silent", rows={**rows, "at": times}) for client in all_clients])

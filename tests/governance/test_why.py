@@ -23,8 +23,9 @@ from headrace.kernel.identity import Principal, Role
 from headrace.kernel.times import DAY, HOUR, MINUTE, format_time, parse_time
 from headrace.ledger.merkle import leaf_hash, root_of_inclusion
 from headrace.registry.versions import approve, register
+from headrace.release.deployments import deploy
 from headrace.serving.prediction_log import PredictionLog
-from headrace.serving.types import PredictionRecord, ServiceSpec
+from headrace.serving.types import PredictionRecord, RouteTable, ServiceSpec
 from headrace.training.training import train
 from headrace.training.types import ModelSpec
 
@@ -32,6 +33,7 @@ START = parse_time("2026-01-05T00:00:00Z")
 VISITS = 12_000
 END = START + VISITS * MINUTE
 KEEPER = Principal("k1", "Ada", Role.OPERATOR)
+LATER = Principal("k2", "Bob", Role.OPERATOR)
 
 
 def fill(ctx) -> None:
@@ -70,6 +72,13 @@ def logged_record(**changed) -> PredictionRecord:
     return PredictionRecord(**{**values, **changed})
 
 
+def released(ctx, number: int) -> int:
+    """The generation of a new deployment of the version."""
+    with ctx.catalog.transaction() as connection:
+        table = RouteTable("scoring", 0, number)
+        return deploy(connection, ctx, table, step=None, reason="released", at=ctx.clock.now())
+
+
 def test_the_whole_chain_is_told_and_proved(ctx):
     model = ctx.specs.get(ModelSpec, "buys")
     rows = training_set(ctx, model, start=START, end=END, known_at=END + 2 * DAY)
@@ -77,19 +86,24 @@ def test_the_whole_chain_is_told_and_proved(ctx):
     run = train(ctx, "buys", dataset.ref)
     number = register(ctx, "buys", run=run.id).number
     approve(ctx.acting(KEEPER), "buys", number, "good enough")
+    generation = released(ctx, number)
+    approve(ctx.acting(LATER), "buys", number, "seen too late, in the same instant of the clock")
+    again = released(ctx, number)
     columns = ctx.specs.get(ServiceSpec, "scoring").model.features.columns
     assert columns == ("page", "customer_count_1d", "page_share_7d")
     log = PredictionLog(ctx.events, ctx.namespace.predictions("scoring"))
     log.append([
         logged_record(id="shop-0"),
         logged_record(version=2, role="canary", error="it failed", score=None, features=[]),
-        logged_record(version=number),
+        logged_record(version=number, generation=generation),
         logged_record(version=2, role="shadow", score=0.9),
+        logged_record(id="shop-2", version=number, generation=again),
     ])  # fmt: skip
     told = why(ctx, "shop-1")
     assert (told.version, told.alias, told.prediction["score"]) == (number, "champion", 0.25)
-    assert (told.prediction["generation"], told.prediction["rollout"]) == (4, "r1")
+    assert (told.prediction["generation"], told.prediction["rollout"]) == (generation, "r1")
     assert (told.dataset_version, told.code, told.approved_by) == (dataset.ref, run.code_hash, "Ada")
+    assert why(ctx, "shop-2").approved_by == "Bob", "the next deployment came after his approval"
     newest = max(i for i in range(VISITS) if i % 40 == 7)
     page = max(i for i in range(VISITS) if i % 10 == 3 and START + i * MINUTE <= END - DAY)
     assert [(f.name, f.value, f.age_s) for f in told.features] == [

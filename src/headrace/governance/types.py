@@ -52,7 +52,8 @@ class FeatureValue:
 @dataclass(frozen=True, slots=True)
 class Why:
     """The chain behind a prediction (INTERFACE.md). `prediction` is what was logged, with the deployment's generation;
-    `alias` is the role in which `version` answered; `label` is null until it is mature."""
+    `alias` is the role in which `version` answered; `approved_by` is who had approved it when that deployment
+    was made; `label` is null until it is mature."""
 
     prediction: dict[str, Any]
     version: int

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import polars as pl
+from sqlalchemy import select
 
 from headrace.data.history import history
 from headrace.data.types import StreamSpec
@@ -17,6 +19,7 @@ from headrace.governance.types import FeatureValue, Why
 from headrace.kernel.errors import NotFound
 from headrace.kernel.times import SECOND, format_time
 from headrace.ledger.proving import prove_record
+from headrace.ledger.tables import OUTBOX
 from headrace.monitoring.labels import labelled
 from headrace.registry.versions import version
 from headrace.serving.types import PredictionRecord, ServiceSpec
@@ -43,7 +46,7 @@ def why(ctx: Context, prediction_id: str) -> Why:
         features=list(_features(ctx, service, record)),
         dataset_version=None if trained is None else trained.dataset,
         code=None if trained is None else trained.code_hash,
-        approved_by=model.approved_by,
+        approved_by=_approver(ctx, record, model.name),
         label=bool(label["label"]) if label["mature"] else None,
         proof=prove_record(ctx, found.topic, found.offset),
     )
@@ -64,6 +67,21 @@ def _told(found: LoggedPrediction) -> dict[str, Any]:
         "topic": found.topic,
         "offset": found.offset,
     }
+
+
+def _approver(ctx: Context, record: PredictionRecord, model: str) -> str | None:
+    """Who last approved the version before the deployment that answered: later approvals had no part in it. The order is
+    that of the audit records, which also tells apart what one instant of a virtual clock holds. None without either."""
+    rows = select(OUTBOX.c.sequence, OUTBOX.c.payload, OUTBOX.c.actor_name).where(OUTBOX.c.system == ctx.system)
+    rows = rows.order_by(OUTBOX.c.sequence.desc())
+    deployed = rows.where(OUTBOX.c.kind == "deployment.changed", OUTBOX.c.subject == record.service)
+    approved = rows.where(OUTBOX.c.kind == "registry.approve", OUTBOX.c.subject == f"{model}@{record.version}")
+    with ctx.catalog.reading() as connection:
+        for row in connection.execute(deployed):
+            if msgspec.json.decode(row.payload)["generation"] == record.generation:
+                approval = connection.execute(approved.where(OUTBOX.c.sequence < row.sequence).limit(1)).first()
+                return None if approval is None else str(approval.actor_name)
+    return None
 
 
 def _features(ctx: Context, service: ServiceSpec, record: PredictionRecord) -> Iterator[FeatureValue]:

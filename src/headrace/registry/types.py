@@ -28,7 +28,8 @@ class Proof:
 class ModelVersion:
     """An immutable version of a model. `artifact`, `golden`, `reference` are blob digests: what serves, 32 real rows with
     the scores of what serves, and the histograms of the training rows. `features` is the order of its input.
-    `proof` is None for an artifact that came as a file. `approved_by` names the last who approved it."""
+    `proof` is None for an artifact that came as a file. `approved_by` names the last who approved it
+    by now; `headrace why` tells who had before a prediction."""
 
     name: str
     number: int

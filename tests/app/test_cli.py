@@ -72,6 +72,8 @@ def test_help_imports_no_room() -> None:
         (["status", "--system", "market"], 4, "not_found"),
         (["status", "--url", "http://127.0.0.1:1"], 2, "usage"),
         (["datasets", "show", "none@1"], 4, "not_found"),
+        (["datasets", "diff", "none@1", "none@2"], 4, "not_found"),
+        (["datasets", "vacuum", "--hours", "0"], 3, "invalid_input"),
         (["why", "shop-0"], 4, "not_found"),
         (["registry", "list", "slient"], 4, "not_found"),
         (["predictions", "export", "score", "--out", "/dev/null/p.parquet"], 3, "invalid_input"),

@@ -101,7 +101,7 @@ def test_a_model_of_numbers_is_trained_searched_and_judged(plant: tuple[Context,
     ctx, _ = plant
     middle = START + 48 * HOUR
     dataset = build_dataset(ctx, "forecast", start=START, end=middle, known_at=middle).ref
-    run = search(ctx, "forecast", dataset, trials=10, seed=1, holdout_from=START + 36 * HOUR)
+    run = search(ctx, "forecast", dataset, trials=10, seed=1, folds=[START + 36 * HOUR])
     assert run.status == "finished"
     assert 0 < run.metrics["holdout.rmse"] < 4
     assert "train.positives" not in run.metrics

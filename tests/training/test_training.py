@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from shop_training import END, FILE, HOLDOUT, KNOWN, START, VISITS, shop
+from shop_training import END, EVERY, FILE, HOLDOUT, KNOWN, START, VISITS, shop
 from sqlalchemy import select
 
 from headrace.data.datasets import inputs_of, load
@@ -49,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         dataset = build_dataset(ctx, "boosting", start=START, end=END, known_at=KNOWN).ref
         once = pool.submit(train, ctx, "boosting", dataset)
         again = pool.submit(train, ctx, "boosting", dataset, parameters={"num_leaves": 15})
-        searched = pool.submit(search, ctx, "boosting", dataset, trials=10, seed=1, holdout_from=HOLDOUT)
+        searched = pool.submit(search, ctx, "boosting", dataset, trials=10, seed=1, folds=[HOLDOUT - 3_000 * EVERY, HOLDOUT])
         broken = pool.submit(train, ctx, "broken", dataset)
         window = {"start": HOLDOUT, "end": END, "known_at": KNOWN, "history_start": START}
         metrics = pool.submit(evaluate, ctx, once.result().id, **window)
@@ -75,7 +75,8 @@ def test_a_run_records_what_it_was_made_of(trained: Trained) -> None:
 def test_the_same_inputs_give_the_same_artifacts(trained: Trained) -> None:
     assert trained.once.id != trained.again.id
     assert trained.once.artifacts == trained.again.artifacts
-    assert trained.once.artifacts["estimator"] != trained.searched.artifacts["estimator"]
+    same = trained.once.parameters == trained.searched.parameters
+    assert (trained.once.artifacts["estimator"] == trained.searched.artifacts["estimator"]) == same
 
 
 def test_a_dataset_says_what_it_was_built_from(trained: Trained) -> None:
@@ -93,7 +94,10 @@ def test_a_search_is_runs_judged_on_later_rows_and_ends_with_the_best_on_all(tra
     judged = {run.id: run.metrics["holdout.average_precision"] for run in trials}
     assert len(trials) == 10
     assert all(run.metrics["train.rows"] == 9_000 and "estimator" not in run.artifacts for run in trials)
-    assert searched.metrics["train.rows"] == VISITS and searched.metrics["holdout.rows"] == 3_000
+    assert searched.metrics["train.rows"] == VISITS and searched.metrics["holdout.rows"] == 6_000
+    for run in trials:
+        folds = [step.value for step in runs.metric_history(trained.ctx, run.id, "fold.average_precision")]
+        assert len(folds) == 2 and folds[0] != folds[1] and np.mean(folds) == judged[run.id]
     assert searched.metrics["holdout.average_precision"] == max(judged.values())
     chosen = next(run for run in trials if judged[run.id] == max(judged.values()))
     assert searched.parameters == chosen.parameters
@@ -144,9 +148,9 @@ def test_wrong_uses_are_refused_before_a_child_starts(trained: Trained) -> None:
     with pytest.raises(InvalidInput, match="`depth`"):
         train(ctx, "boosting", dataset, parameters={"depth": 3})
     with pytest.raises(InvalidInput, match="at least 10"):
-        search(ctx, "boosting", dataset, trials=3, seed=0, holdout_from=HOLDOUT)
+        search(ctx, "boosting", dataset, trials=3, seed=0, folds=[HOLDOUT])
     with pytest.raises(InvalidInput, match="no search space"):
-        search(ctx, "linear", dataset, trials=10, seed=0, holdout_from=HOLDOUT)
+        search(ctx, "linear", dataset, trials=10, seed=0, folds=[HOLDOUT])
     with pytest.raises(NotFound, match="unknown run `0`"):
         evaluate(ctx, "0", start=START, end=END, known_at=KNOWN, history_start=START)
     with pytest.raises(CheckFailed, match="mature") as immature:

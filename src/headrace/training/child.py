@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -13,13 +14,16 @@ from headrace.engines.context import Context
 from headrace.kernel.errors import CheckFailed
 from headrace.kernel.times import format_time
 from headrace.training import runs
-from headrace.training.answers import Labels, answers, kind_of, labels_of, metrics, objective, shown_labels, told_apart
+from headrace.training.answers import Labels, answers, kind_of, labels_of, metrics, objective, told_apart
 from headrace.training.code import check_unchanged, source_of
 from headrace.training.estimators import Matrix, environment, fit, matrix_of, read, store
 from headrace.training.jobs import open_world
 from headrace.training.search import Suggestion, best, suggestions
 from headrace.training.types import ModelSpec
 from headrace.training.windows import judging_rows, time_column
+
+Fold = tuple[np.ndarray[Any, np.dtype[np.bool_]], np.ndarray[Any, np.dtype[np.bool_]]]
+"""Rows to fit on and rows to judge on, bool [n] each."""
 
 
 def _opened(arguments: dict[str, Any]) -> tuple[Context, ModelSpec, pl.DataFrame]:
@@ -50,17 +54,18 @@ def search(arguments: dict[str, Any]) -> dict[str, Any]:
     """Run every trial as a run of its own, then fit the best parameters on the whole dataset."""
     ctx, spec, frame = _opened(arguments)
     rows, labels = matrix_of(frame, spec.features), labels_of(frame)
-    late = (frame[time_column(ctx, spec)].dt.epoch("us") >= arguments["holdout_from"]).to_numpy()
-    if not told_apart(labels[late]):
-        found = f"the {late.sum()} rows from {format_time(arguments['holdout_from'])} on hold {shown_labels(labels[late])}"
-        raise CheckFailed(f"{found}: they cannot judge a trial",
-                          hint="choose an earlier start of the hold-out, or a longer dataset")  # fmt: skip
+    folds = _folds(frame[time_column(ctx, spec)].dt.epoch("us").to_numpy(), labels, arguments["folds"])
+    if not folds:
+        starts = ", ".join(format_time(start) for start in arguments["folds"])
+        raise CheckFailed(f"of the rows from {starts} on, or of those before, all have one label: they cannot judge a trial",
+                          hint="train on a longer time")  # fmt: skip
+    held = float(sum(late.sum() for _, late in folds))
     tried: list[Suggestion] = []
     judged: list[dict[str, float]] = []
     for suggestion in suggestions(spec, trials=arguments["trials"], seed=arguments["seed"]):
-        name, value, suggestion.value = _trial(ctx, spec, suggestion, (rows, labels, late), arguments)
+        name, value, suggestion.value = _trial(ctx, spec, suggestion, (rows, labels, folds), arguments)
         runs.log_metrics(ctx, arguments["run"], {f"trial.{name}": value}, step=len(tried))
-        judged.append({f"holdout.{name}": value, "holdout.rows": float(late.sum())})
+        judged.append({f"holdout.{name}": value, "holdout.rows": held})
         tried.append(suggestion)
     chosen = best(tried)
     estimator = fit(spec, rows, labels, chosen.parameters, arguments["seed"])
@@ -69,22 +74,34 @@ def search(arguments: dict[str, Any]) -> dict[str, Any]:
     return {**outputs, "parameters": chosen.parameters, "metrics": told}
 
 
+def _folds(at: np.ndarray[Any, np.dtype[np.int64]], labels: Labels, starts: list[int]) -> list[Fold]:
+    """(rows before, rows from then to the next fold) of each fold that can be fitted and can judge."""
+    found = []
+    for start, following in pairwise([*starts, int(at.max(initial=0)) + 1]):
+        early, late = at < start, (at >= start) & (at < following)
+        if told_apart(labels[early]) and told_apart(labels[late]):
+            found.append((early, late))
+    return found
+
+
 def _trial(
-    ctx: Context,
-    spec: ModelSpec,
-    suggestion: Suggestion,
-    data: tuple[Matrix, Labels, np.ndarray[Any, np.dtype[np.bool_]]],
-    arguments: dict[str, Any],
+    ctx: Context, spec: ModelSpec, suggestion: Suggestion, data: tuple[Matrix, Labels, list[Fold]], arguments: dict[str, Any]
 ) -> tuple[str, float, float]:
-    rows, labels, late = data
+    """The name of the metric, its mean over the folds, and what is to be maximised."""
+    rows, labels, folds = data
     seed, parent = arguments["seed"], arguments["run"]
     inputs = runs.Inputs(spec.name, arguments["dataset"], arguments["code_hash"], seed, suggestion.parameters, parent)
     with runs.recording(ctx, inputs) as run_id:
-        estimator = fit(spec, rows[~late], labels[~late], suggestion.parameters, seed)
-        found = objective(labels[late], answers(estimator, rows[late], kind_of(labels)))
-        told = {f"holdout.{found[0]}": found[1], "train.rows": float((~late).sum())}
+        found = []
+        for number, (early, late) in enumerate(folds):
+            estimator = fit(spec, rows[early], labels[early], suggestion.parameters, seed)
+            found.append(objective(labels[late], answers(estimator, rows[late], kind_of(labels))))
+            runs.log_metrics(ctx, run_id, {f"fold.{found[-1][0]}": found[-1][1]}, step=number)
+        name = found[0][0]
+        value, wanted = (float(np.mean([one[place] for one in found])) for place in (1, 2))
+        told = {f"holdout.{name}": value, "train.rows": float(folds[-1][0].sum())}
         runs.finish(ctx, run_id, runs.Outputs(told, environment=environment()))
-    return found
+    return name, value, wanted
 
 
 def evaluate(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from headrace.training.search import search
 from headrace.training.training import train
 from headrace.training.types import MetricStep, Run
 
-HOLDOUT_SHARE = 5
+PARTS, JUDGING_PARTS = 5, 3
+"""A search judges forward in time on each of the last parts of the dataset's time."""
 
 
 @operation("runs.list", permission=Permission.READ, http="GET /runs", cli="runs list")
@@ -48,14 +49,14 @@ def evaluate_run(ctx: Context, *, run: str, from_: str, to: str, history_from: s
 def train_model(ctx: Context, *, model: str, from_: str, to: str, trials: int = 0, seed: int = 0) -> Run:
     """Build a dataset of the asking times from `from` to before `to`, with the labels known now, and train on it.
 
-    With `trials` it searches the model's parameters, judging on the last fifth of the time.
+    With `trials` it searches the model's parameters, judged on each of the last three fifths of the time by what was before.
     """
     start, end = _window(from_, to)
     dataset = build_dataset(ctx, model, start=start, end=end, known_at=ctx.clock.now())
     if not trials:
         return train(ctx, model, dataset.ref, seed=seed)
-    holdout_from = end - (end - start) // HOLDOUT_SHARE
-    return search(ctx, model, dataset.ref, trials=trials, seed=seed, holdout_from=holdout_from)
+    folds = [end - (end - start) * part // PARTS for part in range(JUDGING_PARTS, 0, -1)]
+    return search(ctx, model, dataset.ref, trials=trials, seed=seed, folds=folds)
 
 
 def _window(from_: str, to: str) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,25 +25,26 @@ LOG_SCALE_FROM = 10.0
 """A range whose ends are this factor apart is searched on a logarithmic scale."""
 
 
-def search(ctx: Context, model: str, dataset: str, *, trials: int, seed: int, holdout_from: int) -> Run:
+def search(ctx: Context, model: str, dataset: str, *, trials: int, seed: int, folds: Sequence[int]) -> Run:
     """Search the declared space with a tree-structured Parzen estimator (Bergstra et al. 2011; Optuna's TPESampler).
 
-    Each trial is a run with `parent`: fitted on the dataset's rows before `holdout_from` (microseconds of asking time),
-    judged on those from then on: by average precision, numbers by their RMSE, classes by accuracy. The first trial has the
-    default parameters. The returned run is
-    the best trial's parameters, fitted on the whole dataset; its `holdout.` figure is the best trial's.
+    Each trial is a run with `parent`, judged forward in time (rolling origin; Tashman 2000): for each of `folds`, ascending
+    microseconds of asking time, it is fitted on the rows before and judged by average precision on those from then to the
+    next fold; its value is the mean. Folds whose rows cannot tell models apart are left out. The first trial has the default
+    parameters. The returned run is the best trial's parameters, fitted on the whole dataset; its `holdout.average_precision`
+    is the best trial's.
     """
     spec = ctx.specs.get(ModelSpec, model)
     if not spec.search:
         raise InvalidInput(f"model `{model}` declares no search space", hint='declare search={"name": (low, high)}')
     if trials < MINIMUM_TRIALS:
         raise InvalidInput(f"{trials} trials are no search; at least {MINIMUM_TRIALS}", hint="give more trials", field="trials")
-    tags = {"search.trials": str(trials), "search.holdout_from": str(holdout_from)}
+    tags = {"search.trials": str(trials), "search.folds": ",".join(str(fold) for fold in folds)}
     inputs = runs.Inputs(model, dataset, code_hash(spec), seed, all_parameters(spec, {}), tags=tags)
     with runs.recording(ctx, inputs) as run_id:
         arguments = {
             "model": model, "dataset": dataset, "seed": seed, "code_hash": code_hash(spec), "trials": trials,
-            "holdout_from": holdout_from, "run": run_id,
+            "folds": list(folds), "run": run_id,
         }  # fmt: skip
         result = run_in_child(ctx, f"the search for `{model}`", "headrace.training.child:search", arguments)
         return runs.finish(ctx, run_id, runs.Outputs(**result))

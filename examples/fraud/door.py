@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from headrace.kernel.errors import HeadraceError
+
 STOP_SECONDS = 30
 
 
-class Refused(Exception):
-    """An answer that says no: its code, message and hint."""
+class Refused(HeadraceError):
+    """A command or request of the story that was refused; the message holds what it answered."""
 
 
 class Door:
@@ -37,11 +39,15 @@ class Door:
         log = (self.data.parent / f"{self.data.name}.log").open("ab")
         arguments = [self._headrace, "run", str(self._system), "--clock", self._clock, "--port", "0", "--json"]
         self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, env=self._environment)
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        ready = json.loads(line) if line else {}
+        try:
+            ready = self._ready()
+        except BaseException:
+            self._stop()
+            raise
         if "http" not in ready:
-            raise Refused(f"`headrace run` ended with {self._process.wait()}: {ready.get('error', f'see {log.name}')}")
+            code, error = self._process.wait(), ready.get("error", {})
+            reason = error.get("message") or Path(log.name).read_text(errors="replace")[-2000:]
+            raise Refused(f"`headrace run` ended with {code}: {reason}", hint=error.get("hint", ""))
         url = urlsplit(ready["http"])
         self.address = (url.hostname or "", url.port or 0)
         self._connection = http.client.HTTPConnection(*self.address, timeout=600)
@@ -49,12 +55,25 @@ class Door:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+        self._stop()
+
+    def _ready(self) -> dict[str, Any]:
+        """The first line of the process; {} when it ended without one."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        ready: dict[str, Any] = json.loads(line) if line else {}
+        return ready
+
+    def _stop(self) -> None:
+        """End the process, in any case; Refused when it did not end by itself."""
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
+            raise Refused(f"`headrace run` did not end within {STOP_SECONDS} s and was killed") from None
+        finally:
+            self._process.kill()  # nothing once it has ended; a second Ctrl-C comes here too
+            self._process.wait()
 
     def get(self, path: str, **query: Any) -> Any:
         """GET below /api/v1."""

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
+from plan import Plan
+from polars.exceptions import PolarsError
+
+from headrace.data.files import read_table
+from headrace.kernel.errors import InvalidInput
 
 TYPES = {
     "tx_id": pl.Int64,
@@ -20,24 +25,59 @@ TYPES = {
 }
 EVENT = ["tx_id", "at", "customer_id", "terminal_id", "amount"]
 REPORTED_AFTER = timedelta(days=7)
+NEEDED = f"a .parquet or .csv file with the columns {', '.join(TYPES)}; is_fraud is true or false"
 SPENDERS, FACTOR = 0.6, 2.0
 """From the day of the shift, this share of the customers spends this many times as much."""
 
 
 def read(path: Path) -> pl.DataFrame:
-    """The payments of a Parquet or CSV file, by tx_id. ValueError names what is missing."""
+    """The payments of a Parquet or CSV file, by tx_id. NotFound, or InvalidInput that names what is missing or unfit."""
     if path.suffix not in (".parquet", ".csv"):
-        raise ValueError(f"`{path.name}` is neither .parquet nor .csv")
-    frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, try_parse_dates=True)
-    missing = [name for name in TYPES if name not in frame.columns]
+        raise InvalidInput(f"`{path}` is neither .parquet nor .csv", hint=NEEDED)
+    frame = read_table(path)
+    missing = [f"`{name}`" for name in TYPES if name not in frame.columns]
     if missing:
-        raise ValueError(f"`{path.name}` has no column `{missing[0]}`; needed: {', '.join(TYPES)}")
-    at = pl.col("at")
-    aware = isinstance(frame.schema["at"], pl.Datetime) and frame.schema["at"].time_zone is not None
-    frame = frame.with_columns(
-        at.dt.convert_time_zone("UTC") if aware else at.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        raise InvalidInput(f"`{path}` has no column {', '.join(missing)}", hint=NEEDED)
+    found = frame.select(_typed(path, frame[name], kind) for name, kind in TYPES.items())
+    if found["tx_id"].is_duplicated().any():
+        raise InvalidInput(f"`{path}`: the column `tx_id` repeats; each payment has its own", hint=NEEDED)
+    return found.sort("tx_id")
+
+
+def _typed(path: Path, column: pl.Series, kind: pl.DataType | type[pl.DataType]) -> pl.Series:
+    """The column in the type that the story needs; times without a zone are UTC."""
+    try:
+        if column.name != "at":
+            typed = column.cast(kind)
+        elif isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
+            typed = column.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+        else:
+            typed = column.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    except PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise InvalidInput(f"`{path}`: the column `{column.name}` is no {kind}: {reason}", hint=NEEDED) from None
+    if typed.null_count():
+        raise InvalidInput(f"`{path}`: the column `{column.name}` has {typed.null_count()} empty values", hint=NEEDED)
+    return typed
+
+
+def check_frauds(payments: pl.DataFrame, days: Plan) -> None:
+    """InvalidInput when the models could not be trained, chosen among or judged: their days have too few frauds. The search
+    judges on each of the last three fifths of the training time by what was before."""
+    at = payments.filter("is_fraud")["at"]
+    trained = at.filter(at.is_between(days.train_from, days.train_to, closed="left"))
+    fifths = sorted({(moment - days.train_from) // ((days.train_to - days.train_from) / 5) for moment in trained})
+    if len(fifths) < 2 or fifths[-1] < 2:
+        _too_few("on several days of the training week", days.train_from, days.train_to)
+    if not at.is_between(days.test_from, days.test_to, closed="left").any():
+        _too_few("in the test week", days.test_from, days.test_to)
+
+
+def _too_few(where: str, start: datetime, end: datetime) -> NoReturn:
+    raise InvalidInput(
+        f"the payments have no frauds {where}, {start:%Y-%m-%d} to {end:%Y-%m-%d}",
+        hint="give more payments with `is_fraud`; of generated ones, more --payments or another --seed",
     )
-    return frame.select(pl.col(name).cast(kind) for name, kind in TYPES.items()).sort("tx_id")
 
 
 def shifted(payments: pl.DataFrame, since: datetime, seed: int) -> pl.DataFrame:

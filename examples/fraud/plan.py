@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import published
 
+from headrace.kernel.errors import InvalidInput
+
 DAY = timedelta(days=1)
 BEFORE_TRAINING = published.TRAIN_FROM - datetime(2018, 4, 1, tzinfo=UTC)
 QUIET_DAYS = 8
@@ -53,11 +55,14 @@ class Plan:
 
 
 def plan(first: datetime, last: datetime, *, longest: int = LONGEST_REPLAY) -> Plan:
-    """The plan for payments from `first` to `last`. ValueError when they do not reach far enough."""
+    """The plan for payments from `first` to `last`. InvalidInput when they do not reach far enough."""
     found = Plan(_midnight(first), _midnight(last) + DAY, longest)
     needed = found.start + 30 * DAY
     if found.end < needed:
-        raise ValueError(f"the story needs payments of {(needed - found.first).days} days, these end at {last:%Y-%m-%d}")
+        raise InvalidInput(
+            f"the story needs payments of {(needed - found.first).days} days, these are of {(found.end - found.first).days}",
+            hint="give a file of a longer time",
+        )
     return found
 
 

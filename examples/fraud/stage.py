@@ -15,8 +15,11 @@ from door import Door
 from plan import Plan
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from headrace.kernel.errors import NotReady
+
 SYSTEM = Path(__file__).with_name("system.py")
 SETTLE_SECONDS = 120
+SLOW = "the machine is slow or busy: try again, or with fewer --payments"
 
 
 @dataclass
@@ -45,14 +48,14 @@ class Stage:
         """Wait until every event is applied and everything that follows is decided."""
         answer = self.door.get("/settled", timeout=SETTLE_SECONDS)
         if not answer["settled"]:
-            raise TimeoutError(f"not settled after {SETTLE_SECONDS} s: {answer}")
+            raise NotReady(f"not settled after {SETTLE_SECONDS} s: {answer}", hint=SLOW)
 
     def wait_until_applied(self) -> None:
         """Wait until no stream lags behind its log."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while any(stream["lag"] for stream in self.door.get("/streams")):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the streams still lag after {SETTLE_SECONDS} s")
+                raise NotReady(f"the streams still lag after {SETTLE_SECONDS} s", hint=SLOW)
             time.sleep(0.005)
 
     def wait_until_served(self, version: int) -> None:
@@ -60,7 +63,7 @@ class Stage:
         deadline = time.monotonic() + SETTLE_SECONDS
         while not any(s["champion"] == version and version in s["warm"] for s in self.door.get("/services")):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"version {version} is not served after {SETTLE_SECONDS} s")
+                raise NotReady(f"version {version} is not served after {SETTLE_SECONDS} s", hint=SLOW)
             time.sleep(0.02)
 
     def payments_between(self, start: datetime, end: datetime) -> pl.DataFrame:

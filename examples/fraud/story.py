@@ -15,19 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import learning
+import polars as pl
 import proofs
 import published
 from client import Clients
 from door import Door
 from generator import generate
 from memory import PeakMemory
-from payments import read, reports, shifted
-from plan import LONGEST_REPLAY, plan
+from payments import NEEDED, check_frauds, read, reports, shifted
+from plan import LONGEST_REPLAY, Plan, plan
 from replay import Replay
 from report import report as chosen
 from report import show
 from rich.console import Console
 from stage import SYSTEM, Stage, display
+
+from headrace.kernel.errors import InvalidInput
 
 CONNECTIONS = 8
 ENOUGH = "150,000 payments over 183 days are enough traffic for every step."
@@ -46,14 +49,18 @@ def main(
     """Tell the story and return its figures. Without `shift` the customers' spending stays as it is; at most `days` are
     replayed.
 
-    `data` must be empty or absent; without it a temporary folder is used, and removed at the end.
+    `data` must be empty or absent, else InvalidInput before anything is written; without it a temporary folder is used, and
+    removed at the end.
     """
+    if data is not None and data.exists() and (not data.is_dir() or any(data.iterdir())):
+        raise InvalidInput(f"`{data}` is not an empty folder", hint="choose a new one with --data, or leave it out")
     began = time.perf_counter()
     console = Console(stderr=True)
+    told = _payments(payments, transactions, seed)
     scratch = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
     try:
         with PeakMemory() as memory, display() as progress, Door(system, data or scratch / "data") as door:
-            stage = _stage(door, payments, transactions, seed, shift, scratch, progress)
+            stage = _stage(door, told, transactions, seed, shift, scratch, progress)
             stage.plan = replace(stage.plan, longest=days)
             figures = stage.figures
             learning.events_in(stage)
@@ -79,9 +86,26 @@ def main(
     return figures
 
 
-def _stage(door: Door, number: int, transactions: Path | None, seed: int, shift: bool, scratch: Path, progress: Any) -> Stage:
+def _payments(number: int, transactions: Path | None, seed: int) -> tuple[pl.DataFrame, Plan]:
+    """The payments, generated or read, and the days of the story. InvalidInput when it cannot be told with them."""
     found = read(transactions) if transactions else generate(number, seed=seed)
+    if found.is_empty():
+        raise InvalidInput("there are no payments", hint=NEEDED)
     days = plan(found["at"].min(), found["at"].max())  # type: ignore[arg-type]
+    check_frauds(found, days)
+    return found, days
+
+
+def _stage(
+    door: Door,
+    payments: tuple[pl.DataFrame, Plan],
+    transactions: Path | None,
+    seed: int,
+    shift: bool,
+    scratch: Path,
+    progress: Any,
+) -> Stage:
+    found, days = payments
     sample = transactions.with_name(learning.PUBLISHED_SAMPLE) if transactions else None
     if sample is not None and (len(found) != published.PAYMENTS or not sample.is_file()):
         sample = None
@@ -93,6 +117,8 @@ def _stage(door: Door, number: int, transactions: Path | None, seed: int, shift:
 
 def demo(*, report: Path | None = None, as_json: bool = False, **given: Any) -> None:
     """`headrace demo`: tell the story, then print the figures, or their JSON."""
+    if report is not None:
+        _check_writable(report)
     figures = main(**given)
     document = chosen(figures)
     if report is not None:
@@ -101,3 +127,12 @@ def demo(*, report: Path | None = None, as_json: bool = False, **given: Any) -> 
         sys.stdout.write(json.dumps(document) + "\n")
     else:
         show(figures, Console())
+
+
+def _check_writable(report: Path) -> None:
+    """OSError now rather than after minutes; the file stays as it is."""
+    existed = report.exists()
+    with report.open("ab"):
+        pass
+    if not existed:
+        report.unlink()

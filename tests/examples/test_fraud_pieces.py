@@ -14,6 +14,8 @@ import polars as pl
 import pytest
 from fraud_modules import fraud
 
+from headrace.kernel.errors import InvalidInput
+
 DAY = timedelta(days=1)
 
 
@@ -90,9 +92,9 @@ def test_a_file_of_payments_is_read_and_a_wrong_one_named(payments: pl.DataFrame
     assert module.read(tmp_path / "p.parquet").equals(wanted)
     assert module.read(tmp_path / "p.csv").equals(wanted)
     payments.drop("terminal_id").write_parquet(tmp_path / "q.parquet")
-    with pytest.raises(ValueError, match="no column `terminal_id`"):
+    with pytest.raises(InvalidInput, match="no column `terminal_id`"):
         module.read(tmp_path / "q.parquet")
-    with pytest.raises(ValueError, match="neither"):
+    with pytest.raises(InvalidInput, match="neither"):
         module.read(tmp_path / "q.json")
 
 
@@ -102,7 +104,7 @@ def test_the_plan_of_the_published_days_is_the_published_split(payments: pl.Data
     assert (plan.train_from, plan.train_to) == (published.TRAIN_FROM, published.TRAIN_TO)
     assert (plan.test_from, plan.test_to, plan.start) == (published.TEST_FROM, published.TEST_TO, published.TEST_KNOWN)
     assert plan.start < plan.shift < plan.end
-    with pytest.raises(ValueError, match="needs payments of"):
+    with pytest.raises(InvalidInput, match="needs payments of"):
         fraud("plan").plan(payments["at"].min(), payments["at"].min() + 100 * DAY)  # type: ignore[operator]
 
 

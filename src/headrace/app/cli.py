@@ -92,6 +92,7 @@ def run_command(given: list[str]) -> int:
     except HeadraceError as error:
         return _report(error, as_json)
     except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:
         return 0

@@ -8,7 +8,8 @@ from __future__ import annotations
 import gc
 import socket
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,10 +79,10 @@ def _run(settings: Settings, options: RunOptions, listener: socket.socket, child
     prepare_data_folder(settings.data)
     check_catalog(settings)
     folder = settings.data.resolve() / "run" / name
-    with closing(ProcessLock(folder / "lock")):
+    with closing(ProcessLock(folder / "lock")), work_socket_path(folder) as work_socket:
         listen(listener, options.host, options.port)
-        arguments = serve_arguments(settings, options, name, listener, folder)
-        Path(arguments.work_socket).unlink(missing_ok=True)  # of a killed predecessor: its appearance is a sign
+        arguments = serve_arguments(settings, options, name, listener, work_socket)
+        work_socket.unlink(missing_ok=True)  # of a killed predecessor: its appearance is a sign
         child.begin(arguments, folder / "serve.pid")
 
         from headrace.app.parent import run_parent
@@ -89,11 +90,11 @@ def _run(settings: Settings, options: RunOptions, listener: socket.socket, child
 
         file = arguments.world["file"]
         with closing(world(settings, name, specs, clock=options.clock, file=file)) as ctx:
-            run_parent(ctx, options, listener, child, Path(arguments.work_socket))
+            run_parent(ctx, options, listener, child, work_socket)
 
 
 def serve_arguments(
-    settings: Settings, options: RunOptions, system: str, listener: socket.socket, folder: Path
+    settings: Settings, options: RunOptions, system: str, listener: socket.socket, work_socket: Path
 ) -> ServeArguments:
     """How the serve process is told about the world."""
     world = {
@@ -103,7 +104,7 @@ def serve_arguments(
         "clock": options.clock,
     }
     return ServeArguments(
-        world, listener.fileno(), str(work_socket_path(folder)), options.keys_required,
+        world, listener.fileno(), str(work_socket), options.keys_required,
         _text(options.tls_cert), _text(options.tls_key), settings.log_format, settings.log_level,
     )  # fmt: skip
 
@@ -159,12 +160,15 @@ def listen(listener: socket.socket, host: str, port: int) -> None:
         MACHINE.sleep(0.05)
 
 
-def work_socket_path(folder: Path) -> Path:
-    """Where the work process listens: in the run folder, or elsewhere when that path is too long for a socket."""
+@contextmanager
+def work_socket_path(folder: Path) -> Iterator[Path]:
+    """Where the work process listens: in the run folder, or in a temporary one when that path is too long for a socket."""
     path = folder / "work.sock"
-    if len(str(path)) > LONGEST_SOCKET_PATH:
-        path = Path(tempfile.mkdtemp(prefix="headrace-")) / "work.sock"
-    return path
+    if len(str(path)) <= LONGEST_SOCKET_PATH:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="headrace-") as short:
+        yield Path(short) / "work.sock"
 
 
 def _text(path: Path | None) -> str | None:

@@ -12,6 +12,11 @@ import click
 import headrace
 from headrace.kernel.errors import NotFound
 
+FEWEST_PAYMENTS = 20_000
+"""Fewer seldom have a fraud in the test week; the story checks that those it has are enough."""
+PAYMENTS_HELP = "Payments to generate; the last rollout needs about 150,000."
+TRANSACTIONS_HELP = "A .parquet or .csv file instead: tx_id, at, customer_id, terminal_id, amount, is_fraud."
+
 
 def examples() -> Path:
     """The examples: of the repository when headrace runs from it, else as they were installed."""
@@ -24,10 +29,10 @@ def examples() -> Path:
 
 
 @click.command("demo")
-@click.option("--payments", type=click.IntRange(1000), default=500_000, show_default=True, help="Payments to generate.")
-@click.option("--transactions", type=click.Path(path_type=Path), help="A Parquet or CSV file of payments instead.")
+@click.option("--payments", type=click.IntRange(FEWEST_PAYMENTS), default=500_000, show_default=True, help=PAYMENTS_HELP)
+@click.option("--transactions", type=click.Path(path_type=Path), help=TRANSACTIONS_HELP)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="An empty data folder [a temporary one].")
+@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="A new or empty folder [a temporary one].")
 @click.option("--report", metavar="FILE", type=click.Path(path_type=Path), help="Write the figures as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(**given: Any) -> None:

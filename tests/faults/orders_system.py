@@ -58,7 +58,7 @@ def trouble(rows, labels):
 
 
 scoring = system.service(
-    trouble, request=Order, name="scoring", release=hr.shadow("1h") >> hr.canary(50, 100, each="1h")
+    trouble, request=Order, appends=Order, name="scoring", release=hr.shadow("1h") >> hr.canary(50, 100, each="1h")
 )
 system.watch(scoring, retrain_when=hr.psi > 0.2, at_most="1/day", window="1d", train_on="8d", holdout="3d")
 '''

@@ -112,17 +112,20 @@ def exported(line: Line, folder: Path) -> pl.DataFrame:
 
 
 def check(line: Line, answered: Answered, folder: Path) -> None:
-    """Every acknowledged prediction is in the log exactly once with the answered score, any other one at most once; the
-    features of each are those of a plain loop over the events at the logged positions."""
+    """Every acknowledged prediction is in the log exactly once with the answered score, any other one at most once, and its
+    request is an event; the features of each are those of a plain loop over the events at the logged positions."""
     log = exported(line, folder).filter(pl.col("role").is_in(LIVE))
     assert log["prediction_id"].is_unique().all(), "a prediction was logged twice"
     assert len(answered.answers) <= log.height <= len(answered.requests)
     rows = {row["prediction_id"]: row for row in log.iter_rows(named=True)}
     ctx = open_world(line)
     try:
-        windows = Windows(*(applied(log_history(ctx, stream)) for stream in ("order", "complaint")))
+        orders = log_history(ctx, "order")
+        windows = Windows(applied(orders), applied(log_history(ctx, "complaint")))
     finally:
         ctx.close()
+    known = orders["order_id"].to_list()
+    assert len(known) == len(set(known)) and set(answered.answers) <= set(known), "an answered request is an event, once"
     for number, answer in answered.answers.items():
         assert answer["prediction_id"] in rows, "an acknowledged prediction was lost"
         row, request = rows[answer["prediction_id"]], answered.requests[number]

@@ -261,3 +261,22 @@ def test_a_verified_ledger_that_grows_stays_consistent_with_the_saved_checkpoint
     assert found(folder, checkpoint=saved) == []
     saved.write_text(saved.read_text().replace(f"\n{LEAVES}\n", f"\n{LEAVES - 1}\n"))
     assert [why for _, why in found(folder, checkpoint=saved)] == ["the checkpoint's signature is wrong"]
+
+
+def test_a_changed_tile_of_an_earlier_checkpoint_is_found(folder):
+    """Its readers are served it for as long as no full tile has come."""
+    ctx = open_world(folder)
+    act(ctx, 5, first=OPERATIONS)
+    sequencer = Sequencer(ctx, digest_after=0.0)
+    sequencer.step()
+    sequencer.close()
+    ctx.events.close()
+    ctx.catalog.close()
+    assert found(folder) == []
+    tile = folder / "data" / "audit" / "tile"
+    for file in (tile / "0" / f"001.p/{LEAVES - 256}", tile / "entries" / f"001.p/{LEAVES - 256}"):
+        content = file.read_bytes()
+        for changed in (content[:-1] + bytes([content[-1] ^ 1]), content[:-1], content + b"x"):
+            file.write_bytes(changed)
+            assert found(folder) == [(None, "a tile of an earlier checkpoint is not that of the entries")]
+        file.write_bytes(content)

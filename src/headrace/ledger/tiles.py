@@ -1,13 +1,14 @@
 """The ledger's files, in the form of C2SP tlog-tiles: `checkpoint`, `tile/LEVEL/INDEX`, `tile/entries/INDEX`.
 
 A tile holds 256 hashes of 32 bytes, an entry bundle 256 entries, each after its length as a big-endian uint16. The
-rightmost ones of a tree are partial: `INDEX.p/WIDTH`; they go when the full one has been written.
+rightmost ones of a tree are partial: `INDEX.p/WIDTH`. Whoever has an earlier checkpoint reads the narrower ones of its time,
+so all of them stay until the full one has been written.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -95,6 +96,21 @@ class TileFolder:
                 file.unlink(missing_ok=True)
             folder.rmdir()
 
+    def partials(self) -> Iterator[tuple[str, int, int]]:
+        """(level, index, width) of every partial file that is there."""
+        for file in sorted(self.folder.glob("tile/**/*.p/*")):
+            level, *parts = file.relative_to(self.folder / "tile").parts
+            number = "".join(parts[:-1]).removesuffix(".p").replace("x", "")
+            if number.isdigit() and parts[-1].isdigit():
+                yield level, int(number), int(parts[-1])
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file; None when it is not there."""
+        try:
+            return (self.folder / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def hashes(self, level: int, index: int, width: int = WIDTH) -> list[bytes]:
         """The first `width` hashes of a tile; CheckFailed when they are not there."""
         content = self._content(level, index, width)
@@ -136,8 +152,7 @@ class TileFolder:
 
     def _content(self, level: int | str, index: int, width: int) -> bytes:
         for path in (tile_path(level, index, width), tile_path(level, index)):
-            try:
-                return (self.folder / path).read_bytes()
-            except FileNotFoundError:
-                continue
+            content = self.read(path)
+            if content is not None:
+                return content
         raise CheckFailed(f"`{tile_path(level, index, width)}` of the ledger is missing", hint="restore it from a backup")

@@ -6,6 +6,7 @@ with a checkpoint that was saved elsewhere, even the owner of that key cannot re
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def verify(ctx: Context, *, checkpoint: Path | None = None, key: str | None = No
         result.bad.append(Finding(None, CHECKPOINT, f"cut: {known.size} leaves were published, it has {current.size}"))
     entries, hashes = _entries(ctx, current, result.bad)
     result.bad += _compared_with_catalog(ctx, entries)
-    result.bad += _compared_with_tiles(ctx, current, hashes, saved, verifier)
+    result.bad += _compared_with_tiles(ctx, current, entries, hashes, saved, verifier)
     result.bad += [Finding(index, id_, why) for index, id_, why in check_batches(ctx, entries)]
     result.bad.sort(key=lambda finding: (finding.index is None, finding.index or 0))
     result.verified = not result.bad
@@ -144,7 +145,7 @@ def _compared_with_catalog(ctx: Context, entries: list[bytes]) -> list[Finding]:
 
 
 def _compared_with_tiles(
-    ctx: Context, current: Checkpoint, hashes: list[bytes], saved: str | None, verifier: Verifier
+    ctx: Context, current: Checkpoint, entries: list[bytes], hashes: list[bytes], saved: str | None, verifier: Verifier
 ) -> list[Finding]:
     """The recomputed hashes against every tile, the signed root, and the checkpoint saved elsewhere."""
     bad: list[Finding] = []
@@ -165,11 +166,28 @@ def _compared_with_tiles(
             if want != got:
                 leaf = at if level == 0 else None
                 bad.append(Finding(leaf, path, "the hash in the tile is not that of the entries"))
+    bad += _earlier_tiles(tiles, current, by_level, entries)
     if _root(hashes) != current.root:
         bad.append(Finding(None, CHECKPOINT, "the signed root is not that of the entries"))
     if saved is not None:
         bad += _compared_with_saved(current, hashes, saved, verifier)
     return bad
+
+
+def _earlier_tiles(
+    tiles: TileFolder, current: Checkpoint, by_level: list[list[bytes]], entries: list[bytes]
+) -> Iterator[Finding]:
+    """The partial files of earlier checkpoints. One of entries beyond the checkpoint is not published yet."""
+    now = {(str(level), index, width) for level, index, width in tiles_of(current.size)}
+    for level, index, width in tiles.partials():
+        items = entries if level == "entries" else by_level[int(level)] if int(level) < len(by_level) else []
+        expected = items[index * WIDTH : index * WIDTH + width]
+        if len(expected) < width or (level.replace("entries", "0"), index, width) in now:
+            continue
+        path = tile_path(level, index, width)
+        content = encode_bundle(expected) if level == "entries" else b"".join(expected)
+        if tiles.read(path) not in (None, content):
+            yield Finding(None, path, "a tile of an earlier checkpoint is not that of the entries")
 
 
 def _compared_with_saved(current: Checkpoint, hashes: list[bytes], saved: str, verifier: Verifier) -> list[Finding]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
+import reprlib
 import types
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -16,19 +18,25 @@ from headrace.kernel.operation import Operation
 
 Kind = Literal["str", "int", "float", "bool", "path", "list", "object"]
 _KINDS: dict[Any, Kind] = {str: "str", int: "int", float: "float", bool: "bool", Path: "path"}
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_DEEPEST = 64
+"""Levels of a JSON object that is an argument."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 100
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One argument of an operation. `kind` "list" is list[str]; "object" is a JSON object, which the command line reads
-    from a file; "path" is a file of the caller and exists on the command line only."""
+    from a file; "path" is a file of the caller and exists on the command line only. `bounds` are JSON Schema's."""
 
     name: str
     kind: Kind
     required: bool
     default: Any
     choices: tuple[str, ...] = ()
+    bounds: tuple[tuple[str, float], ...] = ()
 
     @property
     def public(self) -> str:
@@ -40,7 +48,17 @@ class Parameter:
         return "--" + self.public.replace("_", "-")
 
 
+def _bounds(hint: Any) -> tuple[tuple[str, float], ...]:
+    """Those of `Annotated[int, Meta(ge=1, le=9)]`."""
+    if get_origin(hint) is not Annotated:
+        return ()
+    found = [("minimum", meta.ge) for meta in get_args(hint)[1:]] + [("maximum", meta.le) for meta in get_args(hint)[1:]]
+    return tuple((name, bound) for name, bound in found if bound is not None)
+
+
 def _kind(hint: Any) -> tuple[Kind, tuple[str, ...]]:
+    if get_origin(hint) is Annotated:
+        return _kind(get_args(hint)[0])
     if get_origin(hint) in (Union, types.UnionType):
         members = [member for member in get_args(hint) if member is not type(None)]
         if len(members) == 1:
@@ -61,7 +79,7 @@ def _kind(hint: Any) -> tuple[Kind, tuple[str, ...]]:
 @lru_cache(maxsize=512)
 def parameters(operation: Operation) -> tuple[Parameter, ...]:
     """The keyword parameters after the Context, in order. TypeError names an operation with a type no shell can show."""
-    hints = get_type_hints(operation.function)
+    hints = get_type_hints(operation.function, include_extras=True)
     found = []
     for parameter in list(inspect.signature(operation.function).parameters.values())[1:]:
         try:
@@ -69,7 +87,8 @@ def parameters(operation: Operation) -> tuple[Parameter, ...]:
         except TypeError as error:
             raise TypeError(f"operation `{operation.name}`, argument `{parameter.name}`: {error}") from None
         required = parameter.default is inspect.Parameter.empty
-        found.append(Parameter(parameter.name, kind, required, None if required else parameter.default, choices))
+        default, bounds = None if required else parameter.default, _bounds(hints[parameter.name])
+        found.append(Parameter(parameter.name, kind, required, default, choices, bounds))
     return tuple(found)
 
 
@@ -103,8 +122,9 @@ def _object_of(parameter: Parameter, path: Path) -> Any:
 
 
 def typed(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments in the declared types (a StrEnum from its text). InvalidInput names a wrong, missing or extra one."""
-    hints = get_type_hints(operation.function)
+    """Arguments in the declared types (a StrEnum from its text) and bounds, every number finite and of 64 bits.
+    InvalidInput names a wrong, missing or extra one."""
+    hints = get_type_hints(operation.function, include_extras=True)
     known = {parameter.name: parameter for parameter in parameters(operation)}
     extra = sorted(set(arguments) - set(known))
     if extra:
@@ -118,7 +138,34 @@ def typed(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in arguments.items():
         try:
+            _check_numbers(value)
             values[name] = value if known[name].kind == "path" else msgspec.convert(value, hints[name])
         except msgspec.ValidationError as error:
-            raise InvalidInput(f"`{name}`: {error}; given: `{value!r}`", hint="mend the value", field=name) from None
+            public = known[name].public
+            text = f"`{public}`: {error}; given: `{shown(value)}`"
+            raise InvalidInput(text, hint="mend the value", field=public) from None
     return values
+
+
+def _check_numbers(value: Any) -> None:
+    """ValidationError for a number in `value` that no store and no JSON can hold, and for nesting that no reader can."""
+    level, depth = [value], 0
+    while level:
+        if depth > _DEEPEST:
+            raise msgspec.ValidationError(f"it is nested more than {_DEEPEST} deep")
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, int) and not _LEAST <= item <= _MOST:
+                raise msgspec.ValidationError("Expected an integer of 64 bits")
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise msgspec.ValidationError("Expected a finite number")
+        level, depth = below, depth + 1
+
+
+def shown(value: Any) -> str:
+    """The value as it stands in messages: shortened, however long or deep it is."""
+    return _SHORT.repr(value)

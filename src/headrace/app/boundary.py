@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headrace.app.arguments import shown
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import HeadraceError, InvalidInput, NotFound, TooLarge, Unauthenticated
 from headrace.kernel.ids import new_id
@@ -60,8 +61,11 @@ def _invalid(request: Request, error: Exception) -> Response:
         text = f"the body is `{kind or 'of no declared type'}`; allowed: application/json"
         return error_response(InvalidInput(text, hint="send JSON with the header `Content-Type: application/json`"))
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        text = f"the body is no JSON: {first['ctx']['error']}, at character {first['loc'][1]}"
+        return error_response(InvalidInput(text, hint="send one JSON object"))
     field = ".".join(str(part) for part in first["loc"][1:]) or None
-    given = "" if field is None or first["type"] == "missing" else f"; given: `{first.get('input')!r}`"
+    given = "" if field is None or first["type"] == "missing" else f"; given: `{shown(first.get('input'))}`"
     text = f"`{field}`: {first['msg']}{given}" if field else f"the body: {first['msg']}"
     return error_response(InvalidInput(text, hint="send what GET /docs says", field=field))
 

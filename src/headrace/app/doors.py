@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import Body
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -35,9 +35,16 @@ def _needs_virtual_clock(ctx: Context) -> None:
         raise Denied("the clock of this system is real and cannot be set", hint="start it with `--clock virtual`")
 
 
-def _set_clock(request: Request, now: Annotated[str, Body(embed=True)]) -> Response:
+class ClockTime(BaseModel, extra="forbid"):
+    """The body of a request that sets the clock."""
+
+    now: str
+
+
+def _set_clock(request: Request, body: ClockTime) -> Response:
+    """To the same or a later time. The same request twice is as once, so an `Idempotency-Key` is not looked at."""
     clock = request.state.ctx.clock
-    clock.set(parse_time(now))
+    clock.set(parse_time(body.now))
     return _json({"now": format_time(clock.now()), "virtual": clock.virtual})
 
 
@@ -77,14 +84,13 @@ _APPEND = {
         },
     },
 }
-_UNLISTED = {"include_in_schema": False}
 DOORS = (
     Door("GET", "/api/v1/clock", Permission.READ, _get_clock, {"summary": "The event clock of the system."}),
     Door("POST", "/api/v1/clock", Permission.CLOCK, _set_clock, {"summary": "Advance a virtual clock."}, _needs_virtual_clock),
     Door("POST", "/streams/{name}/events", Permission.WRITE_EVENTS, append_events, _APPEND),
     *TABLES,
     Door("GET", "/metrics", Permission.READ, _metrics, {"summary": "Figures for Prometheus."}),
-    Door("GET", "/openapi.json", Permission.READ, _openapi, _UNLISTED),
-    Door("GET", "/health/live", PUBLIC, _live, _UNLISTED),
-    Door("GET", "/health/ready", PUBLIC, _ready, _UNLISTED),
+    Door("GET", "/openapi.json", Permission.READ, _openapi, {"summary": "This API as a document."}),
+    Door("GET", "/health/live", PUBLIC, _live, {"summary": "Whether the process is alive.", "tags": ["health"]}),
+    Door("GET", "/health/ready", PUBLIC, _ready, {"summary": "Whether requests can be answered.", "tags": ["health"]}),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from headrace.data.json_fields import UNREADABLE
 from headrace.kernel.errors import InvalidInput
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
@@ -23,11 +24,11 @@ def events_of(body: bytes, content_type: str) -> list[bytes]:
     if text.startswith(b"["):
         try:
             return [bytes(event) for event in _array.decode(text)]
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise InvalidInput(f"the body is no JSON array: {error}", hint="send an array, one object, or NDJSON") from None
     try:
         _one.decode(text)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _lines(text)
     return [text]
 

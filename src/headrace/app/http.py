@@ -65,9 +65,10 @@ def door_of(operation: Operation) -> Door:
     signature = [inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)]
     for parameter in shown:
         if parameter.name in in_path:
-            signature.append(_parameter(parameter, InPath()))
+            signature.append(_parameter(parameter, InPath(json_schema_extra=dict(parameter.bounds))))
         elif method == "GET":
-            signature.append(_parameter(parameter, Query(alias=parameter.public)))
+            place = Query(alias=parameter.public, json_schema_extra=dict(parameter.bounds))
+            signature.append(_parameter(parameter, place))
     body = [p for p in shown if p.name not in in_path] if method != "GET" else []
     if body:
         signature.append(_body(operation, body))
@@ -96,7 +97,10 @@ def _parameter(parameter: Parameter, place: Any) -> inspect.Parameter:
 
 
 def _body(operation: Operation, fields: list[Parameter]) -> inspect.Parameter:
-    definitions: dict[str, Any] = {p.name: (_type(p), Field(... if p.required else p.default, alias=p.public)) for p in fields}
+    definitions: dict[str, Any] = {
+        p.name: (_type(p), Field(... if p.required else p.default, alias=p.public, json_schema_extra=dict(p.bounds)))
+        for p in fields
+    }
     name = "".join(word.title() for word in re.split(r"[._]", operation.name))
     model: Any = create_model(name, __config__=ConfigDict(extra="forbid"), **definitions)
     optional = all(not p.required for p in fields)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from headrace.app.arguments import Parameter, from_text, parameters
+from headrace.app.arguments import Parameter, from_text, parameters, typed
 from headrace.app.client import call
 from headrace.app.invoke import invoke
 from headrace.app.logs import set_up_log
@@ -81,7 +81,7 @@ def _callback(operation: Operation) -> Callable[..., int]:
         words: Sequence[str], data: str | None, system: str | None, url: str | None, api_key: str | None,
         as_json: bool, **options: Any,
     ) -> int:  # fmt: skip
-        arguments = given_arguments(operation, list(words), options)
+        arguments = typed(operation, given_arguments(operation, list(words), options))
         settings = load_settings({"data": data, "url": url, "api_key": api_key})
         set_up_log(settings, least="warning")
         if data is not None and url is not None:

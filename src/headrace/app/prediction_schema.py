@@ -26,10 +26,18 @@ _ANSWER = {
         "sticky": {"type": "boolean"},
     },
 }
+_ROW = {"type": "array", "items": {"type": ["number", "null"]}}
+_INPUT = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["input"],
+    "properties": {"input": {"anyOf": [_ROW, {"type": "array", "items": _ROW}]}},
+}
+_RESULT = {"type": "object", "properties": {"result": {"type": "array", "items": {"type": ["number", "null"]}}}}
 
 
 def prediction_paths(specs: Specs) -> dict[str, Any]:
-    """OpenAPI paths of every declared service."""
+    """OpenAPI paths of every declared service, and of the first one under its short name."""
     paths: dict[str, Any] = {}
     for spec in specs.all(ServiceSpec):
         row = request_schema(spec.request)
@@ -38,12 +46,13 @@ def prediction_paths(specs: Specs) -> dict[str, Any]:
         answers = {"type": "object", "properties": {"predictions": {"type": "array", "items": _ANSWER}}}
         paths[one] = _path(f"Ask `{spec.name}` for one prediction.", row, _ANSWER)
         paths[many] = _path(f"Ask `{spec.name}` for several predictions.", rows, answers)
+        paths.setdefault("/predict", _path(f"Ask `{spec.name}` with rows of features in model order.", _INPUT, _RESULT))
     return paths
 
 
 def permission_of(path: str) -> Permission | None:
     """What a route of the serve process asks for."""
-    return Permission.PREDICT if path.startswith("/services/") else None
+    return Permission.PREDICT if path == "/predict" or path.startswith("/services/") else None
 
 
 def request_schema(fields: tuple[Field, ...]) -> dict[str, Any]:

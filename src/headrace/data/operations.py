@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from headrace.data import comparing, contract_results, datasets, quarantine, replaying, vacuuming
 from headrace.data.comparing import DatasetDiff
@@ -111,7 +113,7 @@ def diff_datasets(ctx: Context, *, a: str, b: str) -> DatasetDiff:
 @operation(
     "datasets.vacuum", permission=Permission.ADMINISTER, changes=True, http="POST /datasets/vacuum", cli="datasets vacuum"
 )
-def vacuum_datasets(ctx: Context, *, hours: int = 24) -> list[VacuumedTable]:
+def vacuum_datasets(ctx: Context, *, hours: Annotated[int, Meta(le=1_000_000)] = 24) -> list[VacuumedTable]:
     """Delete the lake's files that no pinned dataset version and no stream has any more, given up `--hours` ago or longer.
 
     Whoever still reads an older state of a table, or was killed while writing it, is given that long.

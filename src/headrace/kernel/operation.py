@@ -48,7 +48,8 @@ def operation(
     found_bad: Callable[[Any], bool] | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Enter the function in the operation table. Its first parameter is the Context, all others are keyword-only,
-    typed with str, int, float, bool, Path, list[str] or `| None`; it returns something msgspec can encode.
+    typed with str, int, float, bool, Path, list[str] or `| None`, a number also with the bounds that its meaning sets
+    (`Annotated[int, msgspec.Meta(ge=1)]`); it returns something msgspec can encode.
     """
     if not re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", name):
         raise ValueError(f"operation name {name!r} is not `noun.verb`")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from headrace.engines.context import Context
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
-from headrace.kernel.times import DAY, duration, format_time, parse_time
+from headrace.kernel.times import DAY, LONGEST, duration, format_time, parse_time
 from headrace.monitoring.alarms import alarms
 from headrace.monitoring.drift import drift, live_cells
 from headrace.monitoring.labels import cohorts, known_until
@@ -29,7 +32,7 @@ class Cohort:
 
 
 @operation("alarms.list", permission=Permission.READ, http="GET /alarms", cli="alarms list")
-def list_alarms(ctx: Context, *, service: str | None = None, limit: int = 100) -> list[Alarm]:
+def list_alarms(ctx: Context, *, service: str | None = None, limit: Annotated[int, Meta(ge=1)] = 100) -> list[Alarm]:
     """List the alarms, the newest first."""
     return alarms(ctx, service, limit=limit)
 
@@ -46,7 +49,7 @@ def show_drift(ctx: Context, *, service: str, window: str = "7d", end: str | Non
 
 
 @operation("drift.cohorts", permission=Permission.READ, http="GET /drift/{service}/cohorts", cli="drift cohorts")
-def show_cohorts(ctx: Context, *, service: str, days: int = 30) -> list[Cohort]:
+def show_cohorts(ctx: Context, *, service: str, days: Annotated[int, Meta(ge=1, le=LONGEST // DAY)] = 30) -> list[Cohort]:
     """Show loss and average precision by asking day of the last DAYS days, with the share of labels that have arrived."""
     spec = ctx.specs.get(ServiceSpec, service)
     now = ctx.clock.now()

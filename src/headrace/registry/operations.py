@@ -9,7 +9,7 @@ from headrace.engines.context import Context
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
 from headrace.registry import lineage, versions
-from headrace.registry.types import Approval, Edge, ModelVersion
+from headrace.registry.types import Approval, Edge, ModelVersion, VersionNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def list_versions(ctx: Context, *, model: str) -> list[ModelVersion]:
 
 
 @operation("registry.show", permission=Permission.READ, http="GET /registry/{model}/versions/{version}", cli="registry show")
-def show_version(ctx: Context, *, model: str, version: int) -> VersionFacts:
+def show_version(ctx: Context, *, model: str, version: VersionNumber) -> VersionFacts:
     """Show a version: its proof, its approvals, and everything it was made from."""
     found = versions.version(ctx, model, version)
     edges = lineage.ancestors(ctx, f"model:{model}@{version}")
@@ -57,6 +57,6 @@ def show_version(ctx: Context, *, model: str, version: int) -> VersionFacts:
     "registry.approve", permission=Permission.RELEASE, changes=True,
     http="POST /registry/{model}/versions/{version}/approve", cli="registry approve",
 )  # fmt: skip
-def approve(ctx: Context, *, model: str, version: int, reason: str) -> ModelVersion:
+def approve(ctx: Context, *, model: str, version: VersionNumber, reason: str) -> ModelVersion:
     """Approve a version for release, with a reason that is kept."""
     return versions.approve(ctx, model, version, reason)

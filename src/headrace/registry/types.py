@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 Engine = Literal["onnx", "lightgbm"]
+VersionNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+"""A number that a version can have: what the catalog's column holds."""
 
 
 @dataclass(frozen=True, slots=True)

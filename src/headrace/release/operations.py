@@ -9,6 +9,7 @@ from headrace.kernel.errors import NotFound
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
 from headrace.kernel.times import parse_time
+from headrace.registry.types import VersionNumber
 from headrace.release import deployments, rollouts, store
 from headrace.release.policies import parse_policy
 from headrace.release.types import Deployment, Rollout
@@ -28,7 +29,9 @@ def _service(ctx: Context, name: str) -> str:
 
 
 @operation("rollout.start", permission=Permission.RELEASE, changes=True, http="POST /rollouts", cli="rollout start")
-def start(ctx: Context, *, service: str, version: int, policy: dict[str, Any] | None = None, reason: str = "") -> Rollout:
+def start(
+    ctx: Context, *, service: str, version: VersionNumber, policy: dict[str, Any] | None = None, reason: str = ""
+) -> Rollout:
     """Release VERSION of a service's model step by step, by the declared plan or by a policy."""
     spec = ctx.specs.get(ServiceSpec, service)
     chosen = None if policy is None else parse_policy(policy, spec)

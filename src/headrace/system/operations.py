@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from headrace.engines.context import Context
 from headrace.features.backfill_files import backfill_files
@@ -16,7 +18,7 @@ from headrace.system.types import ExportedFeatures, FeatureInfo, ReadFeatures, R
 
 
 @operation("system.settled", permission=Permission.READ, http="GET /settled", cli="settled", found_bad=lambda s: not s.settled)
-def settled(ctx: Context, *, timeout: float = 0.0) -> Settled:
+def settled(ctx: Context, *, timeout: Annotated[float, Meta(ge=0.0)] = 0.0) -> Settled:
     """Wait at most `timeout` seconds until every event is applied and every decision made (virtual clock)."""
     return settling.settled(ctx, timeout)
 

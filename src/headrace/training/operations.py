@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from headrace.engines.context import Context
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.identity import Permission
@@ -14,6 +18,9 @@ from headrace.training.search import search
 from headrace.training.training import train
 from headrace.training.types import MetricStep, Run
 
+Trials = Annotated[int, Meta(ge=0)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+"""What every generator of random numbers takes."""
 PARTS, JUDGING_PARTS = 5, 3
 """A search judges forward in time on each of the last parts of the dataset's time."""
 
@@ -46,7 +53,7 @@ def evaluate_run(ctx: Context, *, run: str, from_: str, to: str, history_from: s
 
 
 @operation("training.train", permission=Permission.TRAIN, changes=True, http="POST /training", cli="train")
-def train_model(ctx: Context, *, model: str, from_: str, to: str, trials: int = 0, seed: int = 0) -> Run:
+def train_model(ctx: Context, *, model: str, from_: str, to: str, trials: Trials = 0, seed: Seed = 0) -> Run:
     """Build a dataset of the asking times from `from` to before `to`, with the labels known now, and train on it.
 
     With `trials` it searches the model's parameters, judged on each of the last three fifths of the time by what was before.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Path as InPath
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +20,7 @@ from headrace.serving.types import ServiceSpec
 from headrace.training.runs import run as run_of
 from headrace.training.runs import runs
 
+HTML = {"responses": {"200": {"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}}}}
 IDENTITY = ("content_hash", "artifact", "golden", "reference")
 
 
@@ -34,7 +36,7 @@ def _run(request: Request, run_id: str) -> Response:
     return page("run.html", system=ctx.system, run=run, versions=made, trials=runs(ctx, parent=run.id))
 
 
-def _model(request: Request, name: str, number: int) -> Response:
+def _model(request: Request, name: str, number: Annotated[int, InPath(ge=1, le=2**31 - 1)]) -> Response:
     ctx = request.state.ctx
     model = version(ctx, name, number)
     facts = plain(model)
@@ -74,12 +76,12 @@ def _takes(schema: dict[str, Any], described: dict[str, Any]) -> list[str]:
 
 
 PAGES = tuple(
-    Door("GET", path, Permission.READ, endpoint, {"include_in_schema": False})
-    for path, endpoint in (
-        ("/", _status),
-        ("/runs/{run_id}", _run),
-        ("/models/{name}/{number}", _model),
-        ("/rollouts/{rollout_id}", _rollout),
-        ("/docs", _docs),
+    Door("GET", path, Permission.READ, endpoint, {"summary": summary, "tags": ["pages"], "openapi_extra": HTML})
+    for path, endpoint, summary in (
+        ("/", _status, "The system as a page."),
+        ("/runs/{run_id}", _run, "A run as a page."),
+        ("/models/{name}/{number}", _model, "A model version as a page."),
+        ("/rollouts/{rollout_id}", _rollout, "A rollout as a page."),
+        ("/docs", _docs, "Every route as a page."),
     )
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import order, write_system
+from running import HEADRACE, order, write_system
 
 from headrace.app.cli import run_command
 from headrace.app.world import remember, world
@@ -133,3 +134,47 @@ def test_the_command_for_a_blob_mends_it(folder: Path, capsys: pytest.CaptureFix
     _, source, target = str(bad["command"]).replace("BACKUP", str(folder / "backup")).split()
     shutil.copy(source, target)
     assert [f for f in findings(folder, capsys)[1] if not f["ok"]] == []
+
+
+def diagnosed(capsys: pytest.CaptureFixture[str], data: Path) -> list[dict[str, str]]:
+    """The bad findings about a data folder and the settings, each with cause and command."""
+    code = run_command(["doctor", "--data", str(data), "--port", "1", "--json"])
+    found = json.loads(capsys.readouterr().out)["findings"]
+    bad = [f for f in found if not f["ok"] and not f["check"].startswith("port")]
+    assert code == 1 and all(f["cause"] and f["command"] for f in bad)
+    return bad
+
+
+def test_every_url_that_run_refuses_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for setting, url in (("EVENTS", "kafka://k"), ("LAKE", "s3://b"), ("CATALOG", "postgresql://u@h/d")):
+        monkeypatch.setenv(f"HEADRACE_{setting}", url)
+    bad = diagnosed(capsys, tmp_path / "data")
+    assert {f["check"] for f in bad} == {"engine URLs"}
+    assert [f["command"] for f in bad] == ["unset HEADRACE_EVENTS", "unset HEADRACE_LAKE", "unset HEADRACE_CATALOG"]
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("file", "says"), [("absent/x.db", "there is no folder"), ("junk.db", "file is not a database")])
+def test_a_catalog_that_cannot_be_opened_is_found_and_refused_alike(
+    file: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "junk.db").write_bytes(b"no database " * 100)
+    monkeypatch.setenv("HEADRACE_CATALOG", f"sqlite:///{tmp_path / file}")
+    [bad] = diagnosed(capsys, tmp_path / "data")
+    assert says in bad["cause"]
+    answer = subprocess.run([HEADRACE, "run", "--data", str(tmp_path / "data")], capture_output=True, text=True, check=False)
+    assert answer.returncode == 6
+    assert answer.stderr.startswith(f"error: {bad['cause']}\nhint: ")
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("place", ["/proc/headrace", "file", "file/below"])
+def test_a_data_folder_that_cannot_be_made_is_found(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    bad = diagnosed(capsys, tmp_path / place)
+    assert bad[0]["check"] == "data folder"
+    assert str(tmp_path / place) in bad[0]["cause"]
+    assert run_command(["run", "--data", str(tmp_path / place), "--port", "0"]) == 3

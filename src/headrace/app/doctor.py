@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,7 +19,7 @@ from headrace.app.integrity import Finding, check_data
 from headrace.app.output import show
 from headrace.app.run import READY_NOTE
 from headrace.app.world import known_systems
-from headrace.engines.open import DATA_FORMAT, check_urls, event_log_repairs
+from headrace.engines.open import DATA_FORMAT, event_log_repairs, url_problems
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.settings import Settings
@@ -26,6 +27,7 @@ from headrace.kernel.times import format_time
 from headrace.ledger.checkpoint import key_path, load_key
 from headrace.system.checking import check
 
+OTHER_FOLDER = "headrace run FILE --data OTHER"
 LEAST_FREE_BYTES = 1 << 30
 EARLIEST_SANE = 1_735_689_600_000_000
 """2025-01-01: an earlier machine clock is wrong."""
@@ -51,8 +53,17 @@ def diagnose(settings: Settings, file: str | None, port: int) -> Diagnosis:
         lambda: _systems(settings, file),
         lambda: _server(settings),
     ]
-    findings = [finding for look in looks for finding in look()]
+    findings = [finding for look in looks for finding in _unhindered(look)]
     return Diagnosis(all(finding.ok for finding in findings), findings)
+
+
+def _unhindered(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What the look finds; that it may not read something is a finding too."""
+    try:
+        yield from look()
+    except OSError as error:
+        command = f"ls -ld {error.filename}"
+        yield Finding("files", False, f"`{error.filename}`", f"`{error.filename}`: {error.strerror}", command)
 
 
 def show_diagnosis(diagnosis: Diagnosis, *, as_json: bool) -> None:
@@ -117,10 +128,10 @@ def _clock() -> Iterator[Finding]:
 
 
 def _urls(settings: Settings) -> Iterator[Finding]:
-    try:
-        check_urls(settings)
-    except HeadraceError as error:
-        yield Finding("engine URLs", False, "refused", error.message, error.hint)
+    problems = list(url_problems(settings))
+    for problem in problems:
+        yield Finding("engine URLs", False, "refused", problem.message, problem.hint)
+    if problems:
         return
     yield Finding("engine URLs", True, "embedded engines" if not settings.catalog else "a catalog URL, embedded engines")
 
@@ -129,14 +140,15 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
     data = settings.data
     mark = data / "format"
     if not data.exists():
-        yield Finding("data folder", True, f"`{data}` does not exist yet; the first run makes it")
+        yield _absent(data)
+        return
+    if not data.is_dir():
+        yield Finding("data folder", False, f"`{data}`", f"`{data}` is no folder", OTHER_FOLDER)
         return
     if not mark.exists():
         empty = not any(data.iterdir())
         cause = f"`{data}` is not empty and is no data folder"
-        yield Finding(
-            "data folder", empty, f"`{data}`", "" if empty else cause, "" if empty else "headrace run FILE --data OTHER"
-        )
+        yield Finding("data folder", empty, f"`{data}`", "" if empty else cause, "" if empty else OTHER_FOLDER)
         return
     found = mark.read_text().strip()
     if not found.isdigit() or int(found) > DATA_FORMAT:
@@ -152,6 +164,22 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
         yield Finding("data folder writable", False, str(error.strerror), f"`{data}` cannot be written", f"chmod -R u+w {data}")
 
 
+def _absent(data: Path) -> Finding:
+    """Whether the first run can make the folder: permissions alone do not say, as in /proc, so one is made and removed."""
+    place = _nearest(data)
+    try:
+        Path(tempfile.mkdtemp(prefix=".headrace-doctor-", dir=place)).rmdir()
+    except OSError as error:
+        cause = f"`{data}` cannot be made in `{place}`: {error.strerror}"
+        return Finding("data folder", False, f"`{data}` does not exist", cause, OTHER_FOLDER)
+    return Finding("data folder", True, f"`{data}` does not exist yet; the first run makes it")
+
+
+def _nearest(data: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(folder for folder in (data.resolve(), *data.resolve().parents) if folder.exists())
+
+
 def _event_log(settings: Settings) -> Iterator[Finding]:
     """Unfinished appends of killed writers: they were never acknowledged, so they are no fault, but they are told."""
     found = event_log_repairs(settings)
@@ -163,7 +191,7 @@ def _event_log(settings: Settings) -> Iterator[Finding]:
 
 
 def _disk(data: Path) -> Iterator[Finding]:
-    place = next(folder for folder in (data.resolve(), *data.resolve().parents) if folder.exists())
+    place = _nearest(data)
     free = shutil.disk_usage(place).free
     shown = f"{free / (1 << 30):.1f} GiB free at `{place}`"
     good = free >= LEAST_FREE_BYTES

@@ -21,6 +21,7 @@ from headrace.app.serve_arguments import READY, ServeArguments
 from headrace.app.server import run_async
 from headrace.app.world import context
 from headrace.kernel.clocks import MACHINE
+from headrace.kernel.errors import HeadraceError
 from headrace.kernel.identity import Principal
 from headrace.kernel.log import LOG
 from headrace.kernel.settings import Settings
@@ -74,11 +75,16 @@ def _parent_spoke(stop: asyncio.Event) -> None:
 
 
 def run(line: bytes) -> None:
-    """Run the process that `line`, the JSON of ServeArguments, describes."""
+    """Run the process that `line`, the JSON of ServeArguments, describes. It ends with the code of an error that is foreseen:
+    the parent reports the same one."""
     arguments = msgspec.json.decode(line, type=ServeArguments)
     set_up_log(replace(Settings(), log_format=arguments.log_format, log_level=arguments.log_level))
     began = MACHINE.monotonic()
-    ctx = context(arguments.world)
+    try:
+        ctx = context(arguments.world)
+    except HeadraceError as error:
+        LOG.error("the serve process cannot open the data folder", error=error.message)
+        sys.exit(error.exit_code)
     lock = ProcessLock(ctx.run_folder / "serve.lock", wait=PREDECESSOR_SECONDS)
     try:
         callers = Callers(ctx, keys_required=arguments.keys_required)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from headrace.engines.catalog.port import Catalog
 from headrace.engines.context import Context
 from headrace.engines.events.repairs import Repair, repairs
 from headrace.kernel.clocks import EventClock
-from headrace.kernel.errors import IncompatibleFormat, InvalidInput
+from headrace.kernel.errors import EngineUnreachable, HeadraceError, IncompatibleFormat, InvalidInput
 from headrace.kernel.identity import LOCAL, Principal
 from headrace.kernel.namespace import Namespace
 from headrace.kernel.settings import Settings
@@ -36,19 +37,44 @@ def prepare_data_folder(folder: Path) -> None:
     mark.write_text(f"{DATA_FORMAT}\n")
 
 
-def _embedded(setting: str, url: str) -> None:
-    if url:
-        scheme = url.partition(":")[0]
-        raise InvalidInput(
-            f"`{setting}` names the engine `{scheme}`, which this version has not; allowed: empty, the embedded engine",
-            hint=f"unset HEADRACE_{setting.upper()}",
-        )
+def url_problems(settings: Settings) -> Iterator[HeadraceError]:
+    """What is wrong with each URL: an engine that this version has not, or a catalog that cannot be opened."""
+    for setting in ("events", "online", "lake", "blobs", "compute"):
+        scheme = getattr(settings, setting).partition(":")[0]
+        if scheme:
+            yield InvalidInput(
+                f"`{setting}` names the engine `{scheme}`, which this version has not; allowed: empty, the embedded engine",
+                hint=f"unset HEADRACE_{setting.upper()}",
+            )
+    if settings.catalog:
+        try:
+            _check_openable(settings.catalog)
+        except HeadraceError as error:
+            yield error
 
 
 def check_urls(settings: Settings) -> None:
-    """InvalidInput for the URL of an engine that this version has not."""
-    for setting in ("events", "online", "lake", "blobs", "compute"):
-        _embedded(setting, getattr(settings, setting))
+    """Raise the first of `url_problems`."""
+    for problem in url_problems(settings):
+        raise problem
+
+
+def _check_openable(url: str) -> None:
+    """Nothing is made: a file that is not there yet only needs its folder."""
+    from headrace.engines.catalog.sql import catalog_path
+
+    path = catalog_path(url).absolute()
+    if not path.parent.is_dir():
+        raise EngineUnreachable(
+            f"the catalog `{url}` cannot be opened: there is no folder `{path.parent}`", hint=f"mkdir -p {path.parent}"
+        )
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise EngineUnreachable(f"the catalog `{url}` cannot be opened: {error}", hint="unset HEADRACE_CATALOG") from None
 
 
 def _catalog_url(settings: Settings) -> str:

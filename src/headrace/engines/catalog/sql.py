@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, create_engine, event, select
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -27,6 +28,17 @@ _leases = Table(
 )
 
 
+def catalog_path(url: str) -> Path:
+    """The file behind the URL. InvalidInput for an engine that this version has not."""
+    if not url.startswith("sqlite:///"):
+        scheme = url.partition(":")[0]
+        raise InvalidInput(
+            f"`catalog` names the engine `{scheme}`, which this version has not; allowed: sqlite:///PATH, or empty",
+            hint="unset HEADRACE_CATALOG",
+        )
+    return Path(url.removeprefix("sqlite:///"))
+
+
 def _sqlite_settings(engine: Engine) -> None:
     """Transactions are ours (BEGIN is never implicit), writers wait for each other, commits survive power loss."""
 
@@ -42,10 +54,7 @@ class SqlCatalog:
     """Creates the tables of METADATA that are missing; refuses a catalog of a newer format."""
 
     def __init__(self, url: str) -> None:
-        if not url.startswith("sqlite:///"):
-            scheme = url.partition(":")[0]
-            raise InvalidInput(f"`catalog` names the engine `{scheme}`, which this version has not; allowed: sqlite:///PATH",
-                               hint="unset HEADRACE_CATALOG to use the data folder")  # fmt: skip
+        catalog_path(url)
         self._engine = create_engine(url, pool_size=8, max_overflow=16)
         self._counting = threading.Lock()
         self._counter: PoolProxiedConnection | None = None

@@ -175,6 +175,10 @@ def test_errors_are_those_of_the_server(shop: Running, monkeypatch: pytest.Monke
         hr.connect(shop.data, frames="arrow")  # type: ignore[call-overload]
     with pytest.raises(NotFound, match="does not exist"):
         hr.connect(shop.data.parent / "elsewhere").quarantine("order")
+    monkeypatch.setenv("HEADRACE_DATA", str(shop.data.parent / "elsewhere"))
+    with pytest.raises(NotFound, match="does not exist"):
+        hr.connect(shop.file).quarantine("order")
+    assert not (shop.data.parent / "elsewhere").exists(), "asking makes no data folder"
     assert shop.ask("GET", "/api/v1/services/score/predictions?form=csv")[0] == 400
     assert shop.ask("POST", "/api/v1/features/recent/at", b"{}")[1]["error"]["message"].startswith("the body is no Parquet")
 

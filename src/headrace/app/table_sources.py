@@ -14,7 +14,7 @@ import polars as pl
 
 from headrace.app.client import JSON, exchange
 from headrace.app.tables_door import PARQUET, to_parquet
-from headrace.app.world import installed, known_systems, world
+from headrace.app.world import check_installed, installed, known_systems, world
 from headrace.data.quarantine import Chosen, entries
 from headrace.data.types import QuarantineEntry
 from headrace.engines.context import Context
@@ -105,6 +105,7 @@ class Local:
             ctx.close()
 
     def _of_file(self, file: str) -> Context:
+        check_installed(self.settings)
         declared = load_system(file)
         clock = next((known.clock for known in known_systems(self.settings) if known.name == declared.name), "real")
         return world(self.settings, declared.name, declared.specs(), clock=clock, file=str(Path(file).resolve()))

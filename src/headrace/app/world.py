@@ -101,11 +101,17 @@ def choose(settings: Settings, name: str | None) -> KnownSystem:
     return next(iter(known.values()))
 
 
-def installed(settings: Settings, name: str | None, *, create: bool = False) -> Context:
-    """The Context of a command on the data folder. NotFound when there is none and `create` is false."""
-    if not create and not (settings.data / "format").exists():
+def check_installed(settings: Settings) -> None:
+    """NotFound when the data folder of the settings is none."""
+    if not (settings.data / "format").exists():
         found = "is no data folder of headrace: it has no file `format`" if settings.data.exists() else "does not exist"
         raise NotFound(f"`{settings.data}` {found}", hint="start a system with `headrace run FILE`, or name it with --data")
+
+
+def installed(settings: Settings, name: str | None, *, create: bool = False) -> Context:
+    """The Context of a command on the data folder. NotFound when there is none and `create` is false."""
+    if not create:
+        check_installed(settings)
     system = choose(settings, name)
     if system.file and not Path(system.file.partition(":")[0]).is_file():
         raise NotFound(

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from headrace.data.files import read_table
+from headrace.data.fitting import sample_of
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import checked_name, snake_case
 from headrace.kernel.times import duration, format_time
@@ -52,7 +53,7 @@ def initialise(name: str, source: Path, folder: Path, roles: Roles) -> Initialis
     if target.exists():
         raise InvalidInput(f"`{target}` exists already", hint="choose another name, or another folder with --out")
     frame = read_table(source)
-    inferred = infer(frame, id=roles.id, key=roles.key, time=roles.time)
+    inferred = infer(frame, sample_of(source).refusal, id=roles.id, key=roles.key, time=roles.time)
     stream = singular(camel_case(source.name.partition(".")[0]))
     text = draft(name, inferred, stream=stream, source=source.name)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ Format = Literal["parquet", "csv", "ndjson"]
 SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "ndjson",
 }  # fmt: skip
+
+GUESSED = ("", ".txt", ".gz")
+"""Suffixes of names that do not say what the file is."""
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -84,7 +88,10 @@ def format_of(path: Path) -> Format:
             start = file.read(4096)
     except (OSError, EOFError, zlib.error) as error:
         raise _not_gzip(path, error) from None
-    return SUFFIXES.get(name.suffix.lower()) or _sniffed(path, start)
+    kind = SUFFIXES.get(name.suffix.lower()) or _sniffed(path, name.suffix.lower(), start)
+    if kind == "csv":
+        _check_csv(path, start)
+    return kind
 
 
 def files_of(path: Path) -> list[Path]:
@@ -125,13 +132,27 @@ def _open(path: Path) -> tuple[Path | bytes, Format]:
         raise _not_gzip(path, error) from None
 
 
-def _sniffed(path: Path, start: bytes) -> Format:
+def _check_csv(path: Path, start: bytes) -> None:
+    """InvalidInput for what would be read as one column, or as none."""
+    if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise InvalidInput(f"`{path}` is UTF-16; a CSV file is UTF-8", hint="save it again as UTF-8, separated by commas")
+    header = start.partition(b"\n")[0]
+    other = next((mark for mark in (b";", b"\t", b"|") if mark in header), None)
+    if other is not None and b"," not in header:
+        raise InvalidInput(
+            f"`{path}` separates its columns by {other.decode()!r}; a CSV file does by commas",
+            hint="save it again separated by commas, decimals with a point, or as Parquet",
+        )
+
+
+def _sniffed(path: Path, suffix: str, start: bytes) -> Format:
+    """CSV is a guess, so its name must not say that it is something else."""
     if start[:4] == b"PAR1":
         return "parquet"
     if start.lstrip()[:1] == b"{":
         return "ndjson"
     first, newline, _ = start.partition(b"\n")
-    if newline and b"," in first and b"\0" not in start:
+    if suffix in GUESSED and newline and b"," in first and b"\0" not in start:
         return "csv"
     raise InvalidInput(
         f"`{path}` is not Parquet, CSV or NDJSON", hint=f"use one of these formats, named {', '.join(sorted(SUFFIXES))}"

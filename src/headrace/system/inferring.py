@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from headrace.data.types import FieldType
+from headrace.data.types import Field, FieldType, Violation
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.times import DAY, HOUR
 
@@ -24,6 +24,12 @@ TYPES: tuple[tuple[type[pl.DataType] | pl.DataType, FieldType], ...] = (
     (pl.Date, "datetime"),
     (pl.Datetime, "datetime"),
 )
+
+INSTEAD: dict[FieldType, tuple[FieldType, ...]] = {
+    "int": ("float", "str"), "float": ("str",), "bool": ("str",), "datetime": ("int", "str"), "str": (),
+}  # fmt: skip
+"""What is tried for a column whose values the contract of its type refuses."""
+Fits = Callable[[Field], Violation | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +91,23 @@ class Inferred:
         return next((text for text, width in reversed(choices) if 6 * width <= self.span), "1h")
 
 
-def infer(frame: pl.DataFrame, *, id: str | None, key: str | None, time: str | None) -> Inferred:
-    """Infer what is not given. InvalidInput when a role cannot be filled, naming the columns that there are."""
+def infer(frame: pl.DataFrame, fits: Fits, *, id: str | None, key: str | None, time: str | None) -> Inferred:
+    """Infer what is not given. InvalidInput when a role cannot be filled, naming the columns that there are. `fits` says
+    why a field refuses a value of its column."""
     if frame.is_empty():
         raise InvalidInput("the file has no rows to infer from", hint="give a file with some events")
     for role, name in (("id", id), ("key", key), ("time", time)):
         if name is not None and name not in frame.columns:
             raise InvalidInput(f"--{role} `{name}` is no column of the file; it has {_list(frame.columns)}", hint="mend it")
-    columns, left_out = _columns(frame)
+    columns, left_out, no_times = _columns(frame, fits)
+    for role, name in (("id", id), ("key", key)):
+        if name in left_out:
+            raise InvalidInput(f"--{role} `{name}` cannot be declared: {left_out[name]}", hint="mend the file, or name another")
     by_name = {column.name: column for column in columns}
     time = time or _time(columns)
     if time is None or by_name.get(time, columns[0]).type != "datetime":
         raise InvalidInput(
-            f"no column is the time of the events; the file has {_list(frame.columns)}",
+            f"no column is the time of the events; the file has {_list(frame.columns)}{''.join(no_times)}",
             hint="times are RFC 3339 text, a datetime type or epoch milliseconds; name the column with --time",
         )
     id = id or _id(columns, frame.height)
@@ -130,9 +140,11 @@ def _parsed(series: pl.Series) -> pl.Series:
     return series.to_frame().select(parsed.dt.replace_time_zone(None)).to_series()
 
 
-def _columns(frame: pl.DataFrame) -> tuple[list[Column], dict[str, str]]:
+def _columns(frame: pl.DataFrame, fits: Fits) -> tuple[list[Column], dict[str, str], list[str]]:
+    """The columns to declare, those that cannot be, and what is wrong with those that look like times."""
     columns: list[Column] = []
     left_out: dict[str, str] = {}
+    no_times: list[str] = []
     for series in frame:
         kind = _type(series)
         name = series.name
@@ -143,8 +155,17 @@ def _columns(frame: pl.DataFrame) -> tuple[list[Column], dict[str, str]]:
         elif series.null_count() == series.len():
             left_out[name] = "it is always null"
         else:
-            columns.append(Column(name, kind, series.null_count() > 0, series.n_unique()))
-    return columns, left_out
+            nullable = series.null_count() > 0
+            refused = fits(Field(name, kind, nullable))
+            if refused is not None and kind == "datetime":
+                no_times.append(f"; `{name}` looks like a time, but {refused.value}: {refused.reason}")
+            if refused is not None:
+                kind = next((other for other in INSTEAD[kind] if fits(Field(name, other, nullable)) is None), None)
+            if kind is not None:
+                columns.append(Column(name, kind, nullable, series.n_unique()))
+            elif refused is not None:
+                left_out[name] = f"no type fits all of its values; {refused.value}: {refused.reason}"
+    return columns, left_out, no_times
 
 
 def _type(series: pl.Series) -> FieldType | None:

@@ -47,7 +47,7 @@ def _storm(tmp_path: Path, kills: int, events: int, seed: int) -> None:
 
 
 def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
-    _storm(tmp_path, 10, 4000, 1)
+    _storm(tmp_path, 4, 1600, 1)
 
 
 WIDE = """
@@ -66,6 +66,7 @@ class Sale:
 """
 
 
+@pytest.mark.slow
 def test_a_running_system_starts_its_killed_appliers_again(tmp_path: Path) -> None:
     (tmp_path / "wide.py").write_text(WIDE)
 

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from conftest import MakeContext
 from polars.testing import assert_frame_equal
 from shop_world import SPECS, apply_all, event
@@ -40,6 +41,7 @@ def _files(ctx: Context) -> int:
     return len(list((ctx.settings.data / "lake" / TABLE).glob("*.parquet")))
 
 
+@pytest.mark.slow
 def test_commits_of_several_starts_are_compacted_once_whatever_is_killed_in_it(
     make_context: MakeContext, tmp_path: Path
 ) -> None:

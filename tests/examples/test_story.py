@@ -64,6 +64,7 @@ def check_answers(report: dict[str, Any], predictions: int) -> None:
     assert report["drift"]["alarms_before_shift"] == 0
 
 
+@pytest.mark.slow
 def test_a_short_story_has_every_figure_of_the_report() -> None:
     report = tell(payments=30_000, days=2)
     replayed = fraud("generator").generate(30_000)

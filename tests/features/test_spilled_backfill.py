@@ -96,6 +96,7 @@ def _payment(**changed):
     return {"id": 0, "at": 1, "a": 0, "b": "u", "x": 1.0, "y": 3, "flag": True, "word": None, "_offset": 0} | changed
 
 
+@pytest.mark.slow
 def test_many_rows_in_several_parts(tmp_path):
     random = np.random.default_rng(5)
     count = 3_000

@@ -70,6 +70,7 @@ def test_a_packed_body_is_unpacked_to_the_limit_of_a_body(shop: Running) -> None
     assert end(shop) == first + 2
 
 
+@pytest.mark.slow
 def test_a_schema_that_stored_events_do_not_allow_is_refused_at_the_start(tmp_path: Path) -> None:
     file = write_system(tmp_path)
     with Running(tmp_path / "data", file=file):

@@ -190,6 +190,7 @@ def running(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 def test_two_systems_live_in_one_data_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     one, two = write_system(tmp_path, "shop"), write_system(tmp_path, "market")

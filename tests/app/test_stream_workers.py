@@ -46,6 +46,7 @@ def _storm(tmp_path: Path, kills: int, events: int, seed: int) -> None:
     print(f"{kills} kills, {len(values)} records: lake, counts, quarantine and online values as in one run", flush=True)
 
 
+@pytest.mark.slow
 def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
     _storm(tmp_path, 4, 1600, 1)
 

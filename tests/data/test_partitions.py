@@ -135,6 +135,7 @@ def test_an_applier_that_was_replaced_can_write_nothing(make_context: MakeContex
     assert other.step() == 0, "the fences of partitions are apart"
 
 
+@pytest.mark.slow
 def test_a_step_killed_at_any_write_and_done_again_loses_and_doubles_nothing(make_context: MakeContext) -> None:
     expected = None
     values = [*STORY, *(event(f"e{n}", customer=n) for n in range(9)), event("e3", customer=3)]

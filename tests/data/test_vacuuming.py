@@ -65,6 +65,7 @@ def test_what_is_being_written_is_out_of_reach(make_context: MakeContext) -> Non
         vacuum_datasets(make_context(SPECS), hours=0)
 
 
+@pytest.mark.slow
 def test_a_pin_outlives_a_hundred_later_versions_and_a_month(make_context: MakeContext) -> None:
     """A checkpoint, each 100 commits, would drop the logs of what is older than 30 days."""
     ctx = make_context(SPECS)

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "churn" / "explore.ipynb"
 
 AFTERWARDS = """
@@ -31,6 +33,7 @@ def test_it_has_no_outputs() -> None:
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code_cells())
 
 
+@pytest.mark.slow
 def test_its_code_runs(tmp_path: Path) -> None:
     script = "\n".join(["".join(cell["source"]) for cell in code_cells()] + [AFTERWARDS])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}

@@ -45,7 +45,14 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(language in RUN for language, _ in blocks(p))], ids=lambda p: p.name)
+RUNNABLE = [p for p in PAGES if any(language in RUN for language, _ in blocks(p))]
+
+
+def _quick(page: Path) -> bool:
+    return not page.name.startswith("howto-") and page.name not in ("client.md", "events-in.md")
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=p.name, marks=() if _quick(p) else pytest.mark.slow) for p in RUNNABLE])
 def test_the_blocks_of_a_page_run_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"

@@ -112,6 +112,7 @@ def test_a_model_of_numbers_is_trained_searched_and_judged(plant: tuple[Context,
         versions.register(ctx, "forecast", run=run.id)
 
 
+@pytest.mark.slow
 def test_a_model_of_classes_is_trained_and_judged(plant: tuple[Context, list[Row]]) -> None:
     ctx, rows = plant
     middle = START + 48 * HOUR

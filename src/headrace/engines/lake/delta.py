@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
@@ -56,6 +57,23 @@ class DeltaLake:
                 )
 
     def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int, after: int | None = None) -> int:
+        """One at a time in a table: deltalake 1.6 lets two commits of one application pass that both saw the same before."""
+        with self._alone(table):
+            return self._append(table, frame, application, version, after)
+
+    @contextmanager
+    def _alone(self, table: str) -> Iterator[None]:
+        """While no other process or thread of this machine is here for the table."""
+        folder = Path(self._path(table))
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "_append.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _append(self, table: str, frame: pl.DataFrame, application: str, version: int, after: int | None) -> int:
         path = self._path(table)
         once = CommitProperties(app_transactions=[Transaction(application, version)])
         for attempt in range(ATTEMPTS):
@@ -69,7 +87,6 @@ class DeltaLake:
                 return self.version(table)
             try:
                 if opened is None:
-                    Path(path).mkdir(parents=True, exist_ok=True)
                     write_deltalake(path, frame, mode="error", commit_properties=once)
                 else:
                     write_deltalake(opened, frame, mode="append", schema_mode="merge", commit_properties=once)
@@ -83,8 +100,7 @@ class DeltaLake:
 
     @staticmethod
     def _stored(path: str, application: str) -> tuple[int, DeltaTable | None]:
-        """The committed version, -1 for none, as of the opened table, None when there is no table. A commit that follows
-        fails if the same application has committed since."""
+        """The committed version, -1 for none, as of the opened table, None when there is no table."""
         try:
             opened = DeltaTable(path)
         except TableNotFoundError:

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,8 @@ def test_no_key_is_in_the_log_or_in_the_data_folder(run: Running, keys: dict[Rol
     assert {"at", "level", "event"} <= set.intersection(*(set(json.loads(line)) for line in lines))
     secrets = [key.rpartition("_")[2].encode() for key in keys.values()]
     for path in (run.log, *(p for p in run.data.rglob("*") if p.is_file())):
-        assert not any(secret in path.read_bytes() for secret in secrets), path
+        with suppress(FileNotFoundError):  # replaced by the next one meanwhile
+            assert not any(secret in path.read_bytes() for secret in secrets), path
 
 
 def test_a_route_without_a_permission_cannot_be_registered() -> None:

@@ -258,6 +258,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_applying_goes_on_where_it_was(make_context: MakeContext, tmp_path: Path) -> None:
     ctx = make_context(SPECS)
     values = [event(f"e{n % 7000}", amount=-1 if n % 11 == 0 else 3) for n in range(8000)]

@@ -70,6 +70,7 @@ def stored(folder, payments, reports):
     return paths
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, phases=(Phase.generate,))
 @given(histories(), st.sampled_from((None, "arrival", "id", "at")), st.booleans())
 def test_every_view_and_function_gives_the_same_bits(history, order_by, again):

@@ -97,6 +97,7 @@ def test_snapshots_of_composite_keys_are_those_seen_by_then(plant: tuple[Context
     assert first == (1, START + 25 * HOUR)
 
 
+@pytest.mark.slow
 def test_a_model_of_numbers_is_trained_searched_and_judged(plant: tuple[Context, list[Row]]) -> None:
     ctx, _ = plant
     middle = START + 48 * HOUR

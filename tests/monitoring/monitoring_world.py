@@ -21,7 +21,7 @@ from headrace.kernel.settings import Settings
 from headrace.kernel.times import DAY, format_time, parse_time
 from headrace.registry.tables import VERSIONS
 from headrace.serving.counters import Counters
-from headrace.serving.loading import Histogram, Reference
+from headrace.serving.loading import Counted, Histogram, Reference
 from headrace.serving.prediction_log import PredictionLog
 from headrace.serving.types import PredictionRecord
 from headrace.statistics.histograms import bin_counts, quantile_edges
@@ -104,7 +104,10 @@ class Traffic:
         names = self.ctx.namespace
         self.log = PredictionLog(self.ctx.events, names.predictions("scoring"))
         self.counters = Counters(
-            self.ctx.events, names.counters("scoring"), names.predictions("scoring"), ("amount", "half"), lambda _: reference()
+            self.ctx.events,
+            names.counters("scoring"),
+            names.predictions("scoring"),
+            lambda _: Counted(("amount", "half"), reference()),
         )
 
     def serve(self, day: Day) -> None:

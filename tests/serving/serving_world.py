@@ -19,10 +19,11 @@ from onnx import TensorProto, helper
 
 import headrace as hr
 from headrace.engines.context import Context
+from headrace.features.online import FeatureReader
 from headrace.kernel.identity import LOCAL
 from headrace.registry.runtimes import load_runtime
 from headrace.serving.asgi import Authenticate, PredictionApp
-from headrace.serving.loading import Golden, LoadedVersion, check_golden
+from headrace.serving.loading import Golden, Inputs, LoadedVersion, check_golden
 from headrace.serving.routes import acknowledged, publish
 from headrace.serving.server import serve
 from headrace.serving.types import RouteTable, ServiceSpec
@@ -115,7 +116,11 @@ def loader(models: Mapping[int, bytes]) -> Loader:
     def load(ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
         runtime = load_runtime("onnx", models[number])
         scores = [None if np.isnan(s) else float(s) for s in runtime.score(GOLDEN)]
-        return LoadedVersion(number, runtime, independent=check_golden(number, runtime, Golden(GOLDEN.tolist(), scores)))
+        reader = FeatureReader(ctx.online, ctx.namespace, spec.model.features, ctx.specs, asking=spec.request_stream)
+        inputs = Inputs(spec.model.features.columns, "declared", reader)
+        return LoadedVersion(
+            number, runtime, inputs, independent=check_golden(number, runtime, Golden(GOLDEN.tolist(), scores))
+        )
 
     return load
 

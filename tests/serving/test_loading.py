@@ -12,8 +12,9 @@ import pytest
 import serving_world
 from serving_world import FEATURES, SPECS, half_broken_model, linear_model, service
 
-from headrace.features.types import FeatureSet, RequestField
+from headrace.features.types import FeatureSet
 from headrace.kernel.errors import CheckFailed, InvalidInput
+from headrace.kernel.specs import Specs
 from headrace.registry.runtimes import load_runtime
 from headrace.registry.tables import VERSIONS
 from headrace.registry.versions import register, version
@@ -36,17 +37,17 @@ def test_a_registered_artifact_is_checked_and_scores_its_own_columns(make_contex
     row = np.arange(6.0)
     expected = [(load_runtime("onnx", linear_model(WEIGHTS)).score(row.reshape(1, -1))[0], None)]
     assert loaded.score([row]) == expected
-    assert loaded.columns is None and loaded.number == 1
+    assert loaded.inputs.columns == FEATURES and loaded.number == 1
     assert set(load_reference(ctx, service, 1).features) == set(FEATURES)
 
     sources = service.model.features.sources
-    reordered = FeatureSet((*sources[1:], sources[0]))
-    elsewhere = load_version(ctx, replace(service, model=replace(service.model, features=reordered)), 1)
-    by_name = dict(zip(FEATURES, row, strict=True))
-    assert elsewhere.score([np.array([by_name[name] for name in reordered.columns])]) == expected
-    less = FeatureSet((RequestField("amount"), *sources[1:-1]))
+    reordered = replace(service.model, features=FeatureSet((*sources[1:], sources[0])))
+    others = [spec for spec in SPECS.everything() if spec.kind != "model"]
+    elsewhere = load_version(replace(ctx, specs=Specs([*others, reordered])), replace(service, model=reordered), 1)
+    assert (elsewhere.inputs.columns, elsewhere.inputs.meaning) == (FEATURES, loaded.inputs.meaning)
+    less = Specs([spec for spec in others if spec.name != "customer"])
     with pytest.raises(InvalidInput, match="another definition of `customer`"):
-        load_version(ctx, replace(service, model=replace(service.model, features=less)), 1)
+        load_version(replace(ctx, specs=less), service, 1)
 
     golden = msgspec.json.decode(ctx.blobs.get(ctx.system, version(ctx, "quiet", 1).golden))
     golden["scores"][3] += 0.001

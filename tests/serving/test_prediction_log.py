@@ -20,7 +20,7 @@ from headrace.engines.events.segments import SegmentLog
 from headrace.kernel.times import DAY
 from headrace.serving.counters import LATENCY_EDGES, Counters
 from headrace.serving.journal import Entry
-from headrace.serving.loading import Histogram, Reference
+from headrace.serving.loading import Counted, Histogram, Reference
 from headrace.serving.prediction_log import PredictionLog
 from headrace.serving.reading import prediction_records, predictions_frame, read_cells
 from headrace.serving.types import PredictionRecord
@@ -84,7 +84,7 @@ def test_the_memory_is_bounded_and_holds_the_newest(events: EventLog) -> None:
 
 
 def counters(events: EventLog) -> Counters:
-    return Counters(events, TOPIC, LOG, FEATURES, lambda number: REFERENCE if number < 9 else None)
+    return Counters(events, TOPIC, LOG, lambda number: Counted(FEATURES, REFERENCE) if number < 9 else None)
 
 
 def settle(counters: Counters) -> None:

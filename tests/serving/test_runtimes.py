@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,10 +13,20 @@ from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 from serving_world import FEATURES, constant_model, linear_model
 
+from headrace.features.types import Ask, FeatureRow
 from headrace.kernel.errors import CheckFailed, InvalidInput
 from headrace.registry.runtimes import load_runtime
-from headrace.serving.loading import Golden, LoadedVersion, check_golden
+from headrace.serving.loading import Golden, Inputs, LoadedVersion, check_golden
 
+
+class NoFeatures:
+    """Of versions that only score here."""
+
+    def read_many(self, asks: Sequence[Ask]) -> Sequence[FeatureRow]:
+        raise NotImplementedError
+
+
+UNREAD = Inputs((), "", NoFeatures())
 RANDOM = np.random.default_rng(1)
 ROWS = np.round(RANDOM.normal(size=(2000, 5)), 2)
 ROWS[::50, 3] = np.nan
@@ -79,18 +90,18 @@ def test_rows_scored_together_get_the_bits_that_they_get_alone() -> None:
         runtime = load_runtime("lightgbm" if artifact is TEXT else "onnx", artifact)
         matrix = ROWS[:32] if artifact is TEXT else rows
         independent = check_golden(1, runtime, Golden(matrix.tolist(), runtime.score(matrix).tolist()))
-        version = LoadedVersion(1, runtime, independent=independent)
+        version = LoadedVersion(1, runtime, UNREAD, independent=independent)
         assert version.score(list(matrix)) == [version.score([row])[0] for row in matrix]
 
 
 @pytest.mark.parametrize("score", [float("nan"), 1.5, -0.1, float("inf")])
 def test_a_score_that_is_no_probability_is_an_error(score: float) -> None:
-    version = LoadedVersion(1, load_runtime("onnx", constant_model(score)))
+    version = LoadedVersion(1, load_runtime("onnx", constant_model(score)), UNREAD)
     (found, error) = version.score([np.zeros(len(FEATURES))])[0]
     assert found is None
     assert error is not None and "outside [0, 1]" in error
 
 
 def test_a_model_that_raises_is_an_error_of_the_row() -> None:
-    version = LoadedVersion(1, load_runtime("onnx", linear_model([1.0, 2.0])))
+    version = LoadedVersion(1, load_runtime("onnx", linear_model([1.0, 2.0])), UNREAD)
     assert version.score([np.zeros(3)])[0][1] is not None

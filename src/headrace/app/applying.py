@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
-from headrace.data.applying import StreamApplier
+from headrace.data.applying import AppliedBatch, StreamApplier
 from headrace.data.fencing import Fence
 from headrace.data.lake_sink import FLUSH_SECONDS, LakeSink
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.engines.events.port import Member
+from headrace.features.arriving import ArrivingViews, lag
 from headrace.features.materialise import OnlineViews
-from headrace.features.types import stored_views
+from headrace.features.types import StoredView
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import Fenced
 from headrace.kernel.log import LOG
+from headrace.release.live import needed_views
 
 GROUP = "appliers"
 LEASE_SECONDS = 10.0
 ASSIGN_SECONDS = 1.0
 RENEW_SECONDS = 3.0
 MAX_RECORDS = 65_536
+FAR_BEHIND = 262_144
+"""Offsets that a view is brought forward before the first step; more, and it is built while the stream flows."""
 
 
 class _Share:
     """One partition number of every stream that has so many: streams of one partition are joined, so one process applies
     them all."""
 
-    def __init__(self, ctx: Context, views: OnlineViews, partition: int) -> None:
+    def __init__(self, ctx: Context, views: list[StoredView], partition: int) -> None:
+        self._ctx, self._partition = ctx, partition
+        far = [view for view in views if lag(ctx, view, partition) > FAR_BEHIND]
+        near = [view for view in views if view not in far]
+        self._hashes = {view.definition_hash for view in near}
+        self._online = OnlineViews(ctx, near)
+        self._arriving: list[ArrivingViews] = []
         specs = [spec for spec in ctx.specs.all(StreamSpec) if spec.partitions > partition]
-        fences = {spec.name: Fence(ctx, spec.name, partition) for spec in specs}
-        views.rebuild(partition, fences)
+        self.streams = {spec.name for spec in specs}
+        self._fences = {spec.name: Fence(ctx, spec.name, partition) for spec in specs}
+        self._online.rebuild(partition, self._fences)
         self._lake = {spec.name: LakeSink(ctx, spec, partition) for spec in specs}
         self._appliers = [
-            StreamApplier(ctx, spec, [views.sink, self._lake[spec.name]], partition, fence=fences[spec.name]) for spec in specs
+            StreamApplier(ctx, spec, [self._sink, self._lake[spec.name]], partition, fence=self._fences[spec.name])
+            for spec in specs
         ]
+        self.need(far)
+
+    def _sink(self, batch: AppliedBatch) -> None:
+        self._online.sink(batch)
+        for arriving in self._arriving:
+            arriving.sink(batch)
+
+    def need(self, views: list[StoredView]) -> None:
+        """Keep these views from here on: the new ones are built meanwhile; the others go on until the share is opened again."""
+        known = self._hashes.union(*(arriving.hashes for arriving in self._arriving))
+        new = [view for view in views if view.definition_hash not in known]
+        if new:
+            self._arriving.append(ArrivingViews(self._ctx, new, self._partition, self._fences))
+            self._arriving[-1].begin()
+
+    def stop(self) -> list[ArrivingViews]:
+        """Build no more; returns what may take a moment to end."""
+        for arriving in self._arriving:
+            arriving.stop()
+        return self._arriving
 
     def step(self, max_records: int) -> int:
+        for arriving in self._arriving:
+            arriving.at_boundary()
         return sum(applier.step(max_records) for applier in self._appliers)
 
     def flush(self) -> None:
@@ -51,7 +85,7 @@ class Applying:
         self._ctx = ctx
         self._name = member
         self._lease = lease
-        self._views = OnlineViews(ctx, stored_views(ctx.specs))
+        self._ending: list[ArrivingViews] = []
         self._member: Member | None = None
         self._generations: dict[int, int] = {}
         self._shares: dict[int, _Share] = {}
@@ -89,7 +123,10 @@ class Applying:
     def leave(self) -> None:
         """Give everything up, to be called after the last step."""
         self.flush()
-        self._shares.clear()
+        for partition in list(self._shares):
+            self._close(partition)
+        for arriving in self._ending:
+            arriving.join()
         if self._member is not None:
             self._member.leave()
 
@@ -104,14 +141,19 @@ class Applying:
             self._ctx.events.create(topic, widest.partitions)
             self._member = self._ctx.events.join(GROUP, topic, self._name, lease=self._lease)
         assigned = self._member.assigned()
-        for partition in [p for p in self._shares if assigned.get(p) != self._generations[p]]:
+        views = needed_views(self._ctx)
+        for partition, share in list(self._shares.items()):
+            declared = {spec.name for spec in streams if spec.partitions > partition}
+            if assigned.get(partition) == self._generations[partition] and share.streams == declared:
+                share.need(views)
+                continue
             try:
-                self._shares.pop(partition).flush()
+                self._close(partition).flush()
             except Fenced:
                 continue  # whoever has it now takes from the log what the lake lacks
         for partition in assigned.keys() - self._shares.keys():
             try:
-                self._shares[partition] = _Share(self._ctx, self._views, partition)
+                self._shares[partition] = _Share(self._ctx, views, partition)
             except Fenced as error:
                 LOG.warning("applier.fenced", partition=partition, error=error.message)
         if assigned != self._generations:
@@ -122,5 +164,10 @@ class Applying:
     def _drop(self, partition: int, error: Fenced) -> None:
         """Another process has taken the partition over; if it is still assigned here, it is opened again."""
         LOG.warning("applier.fenced", partition=partition, error=error.message)
-        del self._shares[partition]
+        self._close(partition)
         self._assign_at = 0.0
+
+    def _close(self, partition: int) -> _Share:
+        share = self._shares.pop(partition)
+        self._ending += share.stop()
+        return share

@@ -19,6 +19,7 @@ from headrace.app.serving_child import ServingChild
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput, UsageError
 from headrace.kernel.settings import Settings
+from headrace.kernel.specs import Specs
 
 EMPTY_PLATFORM = "default"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -70,7 +71,6 @@ def run(settings: Settings, options: RunOptions) -> None:
 def _run(settings: Settings, options: RunOptions, listener: socket.socket, child: ServingChild) -> None:
     # Imported late: numpy, Polars, FastAPI and every room load while the serve process does the same.
     from headrace.engines.open import check_catalog, check_urls, prepare_data_folder
-    from headrace.kernel.specs import Specs
     from headrace.system.load import load_system
 
     check_urls(settings)
@@ -81,7 +81,7 @@ def _run(settings: Settings, options: RunOptions, listener: socket.socket, child
     folder = settings.data.resolve() / "run" / name
     with closing(ProcessLock(folder / "lock")), work_socket_path(folder) as work_socket:
         listen(listener, options.host, options.port)
-        arguments = serve_arguments(settings, options, name, listener, work_socket)
+        arguments = serve_arguments(settings, options, (name, specs), listener, work_socket)
         work_socket.unlink(missing_ok=True)  # of a killed predecessor: its appearance is a sign
         child.begin(arguments, folder / "serve.pid")
 
@@ -94,13 +94,15 @@ def _run(settings: Settings, options: RunOptions, listener: socket.socket, child
 
 
 def serve_arguments(
-    settings: Settings, options: RunOptions, system: str, listener: socket.socket, work_socket: Path
+    settings: Settings, options: RunOptions, system: tuple[str, Specs], listener: socket.socket, work_socket: Path
 ) -> ServeArguments:
-    """How the serve process is told about the world."""
+    """How the serve process is told about the world of `system`, its name and its declarations."""
+    name, specs = system
     world = {
         "data": str(settings.data.resolve()),
-        "system": system,
+        "system": name,
         "file": absolute(options.file) if options.file else None,
+        "source": None if specs.origin is None else specs.origin.digest,
         "clock": options.clock,
     }
     return ServeArguments(

@@ -13,7 +13,7 @@ from headrace.app.run import EMPTY_PLATFORM
 from headrace.app.tables import systems
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
-from headrace.engines.open import open_catalog, open_context
+from headrace.engines.open import open_blobs, open_catalog, open_context
 from headrace.kernel.clocks import MACHINE, EventClock, RealEventClock, VirtualEventClock
 from headrace.kernel.errors import NotFound, UsageError
 from headrace.kernel.ids import checked_name, content_hash
@@ -21,7 +21,7 @@ from headrace.kernel.log import LOG
 from headrace.kernel.settings import Settings, load_settings
 from headrace.kernel.specs import Specs
 from headrace.serving.types import ServiceSpec
-from headrace.system.load import load_system
+from headrace.system.load import load_kept, load_system
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,18 @@ def context(arguments: Mapping[str, str | None]) -> Context:
     """The Context that `Context.child_arguments` describes, opened in a child process."""
     file, data, system, clock = (arguments[name] for name in ("file", "data", "system", "clock"))
     assert data is not None and system is not None and clock is not None
-    specs = load_system(file).specs() if file else Specs()
     settings = replace(load_settings(), data=Path(data))
-    return world(settings, system, specs, clock=clock, file=file)
+    return world(settings, system, _declared(settings, system, file, arguments.get("source")), clock=clock, file=file)
+
+
+def _declared(settings: Settings, system: str, file: str | None, source: str | None) -> Specs:
+    """What the parent runs: the file, unless it is another one meanwhile; then the content that was kept."""
+    if file is None:
+        return Specs()
+    path = Path(file.partition(":")[0])
+    if source is None or (path.is_file() and content_hash(path.read_bytes()) == source):
+        return load_system(file).specs()
+    return load_kept(file, open_blobs(settings).get(system, source))
 
 
 def remember(ctx: Context) -> None:

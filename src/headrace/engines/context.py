@@ -59,6 +59,7 @@ class Context:
             "data": str(self.settings.data.resolve()),
             "system": self.system,
             "file": self.file,
+            "source": None if self.specs.origin is None else self.specs.origin.digest,
             "clock": "virtual" if self.clock.virtual else "real",
         }
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from headrace.engines.blobs.port import BlobStore
 from headrace.engines.catalog.port import Catalog
 from headrace.engines.context import Context
 from headrace.engines.events.repairs import Repair, repairs
@@ -115,6 +116,13 @@ def open_catalog(settings: Settings) -> Catalog:
     return SqlCatalog(_catalog_url(settings))
 
 
+def open_blobs(settings: Settings) -> BlobStore:
+    """Open only the blobs of the installation."""
+    from headrace.engines.blobs.files import FileBlobs
+
+    return FileBlobs(settings.data / "blobs")
+
+
 def event_log_repairs(settings: Settings) -> list[Repair]:
     """The unfinished appends that were cut off the embedded event log when it was opened after a crash."""
     return repairs(settings.data / "events")
@@ -130,7 +138,6 @@ def open_context(
     principal: Principal = LOCAL,
 ) -> Context:
     """Open every engine of the installation for one system."""
-    from headrace.engines.blobs.files import FileBlobs
     from headrace.engines.compute.children import ChildCompute
     from headrace.engines.events.segments import SegmentLog
     from headrace.engines.lake.delta import DeltaLake
@@ -147,7 +154,7 @@ def open_context(
         events=SegmentLog(data / "events"),
         online=LmdbStore(data / "online" / system),
         lake=DeltaLake(data / "lake"),
-        blobs=FileBlobs(data / "blobs"),
+        blobs=open_blobs(settings),
         catalog=open_catalog(settings),
         compute=ChildCompute(data / "run" / system / "jobs"),
         principal=principal,

@@ -21,6 +21,7 @@ from headrace.kernel.times import SECOND, format_time
 from headrace.ledger.proving import prove_record
 from headrace.ledger.tables import OUTBOX
 from headrace.monitoring.labels import labelled
+from headrace.registry.declarations import definition_of
 from headrace.registry.versions import version
 from headrace.serving.types import PredictionRecord, ServiceSpec
 from headrace.training.runs import run
@@ -87,12 +88,13 @@ def _approver(ctx: Context, record: PredictionRecord, model: str) -> str | None:
 def _features(ctx: Context, service: ServiceSpec, record: PredictionRecord) -> Iterator[FeatureValue]:
     """The logged values in model order. What comes from the request is as old as the request: 0."""
     ages: dict[str, float | None] = {}
-    views = service.model.features.views
+    features = definition_of(ctx, service.model.name, record.version).features
+    views = features.views
     frames = {stream: history(ctx, stream) for stream in {view.stream for view in views}}
     for view in views:
         stream = ctx.specs.get(StreamSpec, view.stream)
         ages |= dict.fromkeys(view.columns, _age(view, stream, frames[stream.name], record))
-    for name, value in zip(service.model.features.columns, record.features, strict=False):
+    for name, value in zip(features.columns, record.features, strict=False):
         yield FeatureValue(name, None if math.isnan(value) else value, ages.get(name, 0.0))
 
 

@@ -70,8 +70,9 @@ def _counted(ctx: Context, service: ServiceSpec, version: int, records: list[Pre
     counts = CellCounts(len(records), sum(r.error is not None for r in records))
     reference = reference_of(ctx, service, version)
     rows = [r.features for r in records if r.features]
-    matrix = np.array(rows, np.float64).reshape(len(rows), len(service.model.features.columns))
-    for place, name in enumerate(service.model.features.columns):
+    names = versions.version(ctx, service.model.name, version).features
+    matrix = np.array(rows, np.float64).reshape(len(rows), len(names))
+    for place, name in enumerate(names):
         if name in reference.features:
             counts.features[name] = bin_counts(matrix[:, place], np.array(reference.features[name].edges))
     if reference.score is not None:

@@ -41,3 +41,16 @@ LINEAGE = Table(
     Column("child", String, primary_key=True),
     Column("parent", String, primary_key=True),
 )
+
+DECLARATIONS = Table(
+    "declarations",
+    METADATA,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("system", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("definitions", JSON, nullable=False),
+    Column("by", String, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""What the system has declared over time, the newest row what runs: `source` is the blob of the file; `definitions` are the
+hashes of the views and functions in it."""

@@ -14,8 +14,6 @@ from typing import Any
 from headrace.data.appending import RowAppender
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
-from headrace.features.online import FeatureReader
-from headrace.features.types import FeatureSet
 from headrace.kernel.errors import HeadraceError, NotFound
 from headrace.kernel.identity import Permission, Principal, authorize
 from headrace.kernel.log import LOG
@@ -35,7 +33,7 @@ from headrace.serving.http import (
     reply,
 )
 from headrace.serving.journal import Journal
-from headrace.serving.loading import LoadedVersion, Reference, known_reference, load_version
+from headrace.serving.loading import Counted, LoadedVersion, known_reference, load_version
 from headrace.serving.prediction import Predictor
 from headrace.serving.prediction_log import PredictionLog
 from headrace.serving.proxy import Upstream, WorkLost
@@ -70,42 +68,53 @@ class PredictionApp:
         self._authenticate = authenticate
         self._upstream = None if upstream is None else Upstream(upstream)
         self._services = {spec.name: spec for spec in services}
-        self._doors: dict[str, Door] = {}
         self._journals: list[Journal] = []
         self._predictors: dict[str, Predictor] = {}
-        self._references: dict[tuple[str, int], Reference | None] = {}
+        self._counted: dict[tuple[str, int], Counted | None] = {}
         for spec in services:
             self._add(ctx, spec)
-        self._direct = {path.encode(): door for path, door in self._doors.items()}
+        self._open_doors(ctx)
         self._watch = RouteWatch(ctx, self._services, self._predictors, partial(self._load, load), worker)
         self._tasks: list[asyncio.Task[None]] = []
 
     def _load(self, load: Loader, ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
         loaded = load(ctx, spec, number)
-        self._references[spec.name, number] = loaded.reference
+        if loaded.reference is not None:
+            self._counted[spec.name, number] = Counted(loaded.inputs.columns, loaded.reference)
         return loaded
 
     def _add(self, ctx: Context, spec: ServiceSpec) -> None:
-        def reference_of(number: int) -> Reference | None:
-            if (spec.name, number) not in self._references:  # counting what an earlier process has logged
-                self._references[spec.name, number] = known_reference(ctx, spec, number)
-            return self._references[spec.name, number]
+        def counted_of(number: int) -> Counted | None:
+            if (spec.name, number) not in self._counted:  # counting what an earlier process has logged
+                self._counted[spec.name, number] = known_reference(ctx, spec, number)
+            return self._counted[spec.name, number]
 
-        features: FeatureSet = spec.model.features
         log = PredictionLog(ctx.events, ctx.namespace.predictions(spec.name))
-        counters = Counters(ctx.events, ctx.namespace.counters(spec.name), log.topic, features.columns, reference_of)
+        counters = Counters(ctx.events, ctx.namespace.counters(spec.name), log.topic, counted_of)
         requests = None if spec.appends is None else RowAppender(ctx, ctx.specs.get(StreamSpec, spec.appends))
         journal = Journal(log, counters, requests)
-        reader = RequestReader(ctx.system, spec, ctx.specs, ctx.clock)
-        predictor = Predictor(
-            spec.name, FeatureReader(ctx.online, ctx.namespace, features, ctx.specs, asking=spec.request_stream), journal
-        )
-        door = ServiceDoor(reader, predictor)
         self._journals.append(journal)
-        self._predictors[spec.name] = predictor
-        self._doors[f"/services/{spec.name}/predict"] = door.predict
-        self._doors[f"/services/{spec.name}/predict/batch"] = door.batch
-        self._doors.setdefault("/predict", InputDoor(reader, predictor, features.columns, ctx.clock).predict)
+        self._predictors[spec.name] = Predictor(spec.name, journal)
+
+    def _open_doors(self, ctx: Context) -> None:
+        doors: dict[str, Door] = {}
+        for spec in self._services.values():
+            predictor = self._predictors[spec.name]
+            reader = RequestReader(ctx.system, spec, ctx.specs, ctx.clock)
+            door = ServiceDoor(reader, predictor)
+            doors[f"/services/{spec.name}/predict"] = door.predict
+            doors[f"/services/{spec.name}/predict/batch"] = door.batch
+            doors.setdefault("/predict", InputDoor(reader, predictor, spec.model.features.columns, ctx.clock).predict)
+        self._doors, self._direct = doors, {path.encode(): door for path, door in doors.items()}
+
+    def take(self, ctx: Context, services: Sequence[ServiceSpec]) -> None:
+        """Serve these services from now on; requests on their way are answered as they began. What serves stays loaded."""
+        for spec in services:
+            if spec.name not in self._services:
+                self._add(ctx, spec)
+        self._services.clear()
+        self._services.update({spec.name: spec for spec in services})
+        self._open_doors(ctx)
 
     def is_direct(self, url: bytes) -> bool:
         return url in self._direct

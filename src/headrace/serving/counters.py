@@ -14,7 +14,7 @@ import numpy as np
 
 from headrace.engines.events.port import EventLog
 from headrace.kernel.times import DAY
-from headrace.serving.loading import Reference
+from headrace.serving.loading import Counted
 from headrace.serving.types import CellCounts, PredictionRecord
 from headrace.statistics.histograms import bin_counts
 
@@ -49,19 +49,17 @@ class Pending:
 
 
 class Counters:
-    """The counters of one service. `names` are its features in order; `reference_of` gives a version's reference."""
+    """The counters of one service. `counted_of` gives what a version is counted by."""
 
     def __init__(
         self,
         events: EventLog,
         topic: str,
         log_topic: str,
-        names: Sequence[str],
-        reference_of: Callable[[int], Reference | None],
+        counted_of: Callable[[int], Counted | None],
     ) -> None:
         self._events, self._topic, self._log_topic = events, topic, log_topic
-        self._names = tuple(names)
-        self._reference_of = reference_of
+        self._counted_of = counted_of
         self._edges: dict[int, tuple[list[tuple[int, str, np.ndarray]], np.ndarray | None]] = {}
         self._buffer: list[tuple[PredictionRecord, np.ndarray | None]] = []
         self._cells: dict[Cell, CellCounts] = {}
@@ -137,10 +135,11 @@ class Counters:
 
     def _edges_of(self, version: int) -> tuple[list[tuple[int, str, np.ndarray]], np.ndarray | None]:
         if version not in self._edges:
-            reference = self._reference_of(version)
-            features = {} if reference is None else reference.features
-            chosen = [(i, name, np.array(features[name].edges)) for i, name in enumerate(self._names) if name in features]
-            score = None if reference is None or reference.score is None else np.array(reference.score.edges)
+            counted = self._counted_of(version)
+            features = {} if counted is None else counted.reference.features
+            names = () if counted is None else counted.names
+            chosen = [(i, name, np.array(features[name].edges)) for i, name in enumerate(names) if name in features]
+            score = None if counted is None or counted.reference.score is None else np.array(counted.reference.score.edges)
             self._edges[version] = (chosen, score)
         return self._edges[version]
 

@@ -87,10 +87,11 @@ class InputDoor:
     """`/predict` in the guide's form: whole feature rows in model order. They carry no entity and no event: they are
     logged with `sticky` false, an empty request and no positions."""
 
-    def __init__(self, reader: RequestReader, predictor: Predictor, columns: Sequence[str], clock: EventClock) -> None:
+    def __init__(self, reader: RequestReader, predictor: Predictor, declared: Sequence[str], clock: EventClock) -> None:
+        """`declared` are the model's columns, as long as no version serves."""
         self._reader = reader
         self._predictor = predictor
-        self._columns = columns
+        self._declared = declared
         self._clock = clock
         self.predict = Door(self._begin, lambda records: encode({"result": [record.score for record in records]}))
 
@@ -110,9 +111,11 @@ class InputDoor:
         return _all(self._predictor, asks)
 
     def _row(self, number: int, row: Any) -> np.ndarray:
-        expected = f"{len(self._columns)} numbers: {', '.join(self._columns)}"
+        live = self._predictor.live
+        columns = self._declared if live is None else live.champion.inputs.columns
+        expected = f"{len(columns)} numbers: {', '.join(columns)}"
         good = isinstance(row, list) and all(v is None or (type(v) in (int, float)) for v in row)
-        if not good or len(row) != len(self._columns):
+        if not good or len(row) != len(columns):
             found = f"{len(row)} values" if isinstance(row, list) else f"`{row!r}`"[:200]
             raise InvalidInput(f"input row {number} is {found}; allowed: {expected}",
                                hint="send the features in model order", field="input")  # fmt: skip

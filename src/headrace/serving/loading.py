@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
 from headrace.engines.context import Context
+from headrace.features.online import FeatureReader
+from headrace.features.types import Ask, FeatureRow
 from headrace.kernel.errors import CheckFailed, HeadraceError, InvalidInput
 from headrace.kernel.log import LOG
+from headrace.registry.declarations import definition_of_facts
 from headrace.registry.runtimes import Runtime, load_runtime
+from headrace.registry.types import ModelVersion
 from headrace.registry.versions import version
 from headrace.serving.types import ServiceSpec
 
@@ -44,19 +49,35 @@ class Golden(msgspec.Struct, frozen=True):
     scores: list[float | None]
 
 
+class Features(Protocol):
+    """`features.online.FeatureReader`."""
+
+    def read_many(self, asks: Sequence[Ask]) -> Sequence[FeatureRow | HeadraceError]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The features that a version reads: two of the same `meaning` read the same values of a request."""
+
+    columns: tuple[str, ...]
+    meaning: str
+    reader: Features
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedVersion:
-    """A version ready to serve. `columns` are the places of its features in the service's feature row, None when they
-    are the same. `independent`: scoring rows together gives each the bits that it gets alone."""
+    """A version ready to serve. `independent`: scoring rows together gives each the bits that it gets alone."""
 
     number: int
     runtime: Runtime
-    columns: np.ndarray | None = None
+    inputs: Inputs
     reference: Reference | None = None
     independent: bool = False
 
     def score(self, rows: list[np.ndarray]) -> list[Scored]:
-        """The scores of feature rows of the service; together in one call only where that changes no bit."""
+        """The scores of feature rows of the version; together in one call only where that changes no bit."""
+        if not rows:
+            return []
         if len(rows) == 1:
             return self._score(rows[0].reshape(1, -1))
         if self.independent:
@@ -66,9 +87,8 @@ class LoadedVersion:
         return [self._score(row.reshape(1, -1))[0] for row in rows]
 
     def _score(self, matrix: np.ndarray) -> list[Scored]:
-        chosen = matrix if self.columns is None else matrix[:, self.columns]
         try:
-            scores = self.runtime.score(chosen).tolist()
+            scores = self.runtime.score(matrix).tolist()
         except Exception as error:  # noqa: BLE001 - a model is foreign code; the failure is logged and answered
             return [(None, f"{type(error).__name__}: {error}"[:500])] * len(matrix)
         return [(s, None) if 0.0 <= s <= 1.0 else (None, f"the score {s} is outside [0, 1]") for s in scores]
@@ -97,16 +117,22 @@ def check_golden(number: int, runtime: Runtime, golden: Golden) -> bool:
 
 
 def load_version(ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
-    """Read version `number` of the service's model from the registry, verify and warm it.
+    """Read version `number` of the service's model from the registry, verify and warm it. It reads its features by the
+    definitions that it was trained on, which the file need not have any more.
 
-    Raises InvalidInput when its features are not those declared today: their state is not kept.
+    Raises InvalidInput when its definitions are nowhere.
     """
     facts = version(ctx, spec.model.name, number)
     runtime = load_runtime(facts.engine, ctx.blobs.get(ctx.system, facts.artifact))
     golden = msgspec.json.decode(ctx.blobs.get(ctx.system, facts.golden), type=Golden)
     independent = check_golden(number, runtime, golden)
-    columns = _columns(spec, number, facts.features, facts.definition_hashes)
-    return LoadedVersion(number, runtime, columns, load_reference(ctx, spec, number), independent)
+    return LoadedVersion(number, runtime, _inputs(ctx, spec, facts), load_reference(ctx, spec, number), independent)
+
+
+def _inputs(ctx: Context, spec: ServiceSpec, facts: ModelVersion) -> Inputs:
+    found = definition_of_facts(ctx, facts)
+    reader = FeatureReader(ctx.online, ctx.namespace, found.features, found.specs, asking=spec.request_stream)
+    return Inputs(found.features.columns, found.meaning, reader)
 
 
 def load_reference(ctx: Context, spec: ServiceSpec, number: int) -> Reference:
@@ -115,24 +141,17 @@ def load_reference(ctx: Context, spec: ServiceSpec, number: int) -> Reference:
     return msgspec.json.decode(ctx.blobs.get(ctx.system, digest), type=Reference)
 
 
-def known_reference(ctx: Context, spec: ServiceSpec, number: int) -> Reference | None:
+class Counted(NamedTuple):
+    """What the records of a version are counted by: the names of its features in order, its reference."""
+
+    names: Sequence[str]
+    reference: Reference
+
+
+def known_reference(ctx: Context, spec: ServiceSpec, number: int) -> Counted | None:
     """As `load_reference`; None, and an error in the log, when there is none: then only requests are counted."""
     try:
-        return load_reference(ctx, spec, number)
+        return Counted(version(ctx, spec.model.name, number).features, load_reference(ctx, spec, number))
     except HeadraceError as error:
         LOG.error("no reference to count by", service=spec.name, version=number, error=error.message)
         return None
-
-
-def _columns(spec: ServiceSpec, number: int, features: Sequence[str], hashes: Mapping[str, str]) -> np.ndarray | None:
-    declared = spec.model.features
-    changed = [name for name, digest in hashes.items() if declared.definition_hashes.get(name) != digest]
-    changed += [name for name in features if name not in declared.columns]
-    if changed:
-        raise InvalidInput(
-            f"version {number} of model `{spec.model.name}` was trained on another definition of `{changed[0]}`",
-            hint="restore the definition, or train and register a version with today's",
-        )
-    if tuple(features) == declared.columns:
-        return None
-    return np.array([declared.columns.index(name) for name in features])

@@ -14,10 +14,12 @@ import polars as pl
 from headrace.data.history import log_history
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
+from headrace.features.backfill import streams_of
 from headrace.features.recompute import LoggedRead, recompute
 from headrace.features.types import FeatureSet
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.partitions import base_of, partition_of
+from headrace.registry.declarations import Definition, definition_of
 from headrace.serving.reading import prediction_records
 from headrace.serving.types import PredictionRecord, ServiceSpec
 
@@ -54,46 +56,65 @@ class Parity:
 
 
 def parity(ctx: Context, service: str) -> Parity:
-    """Recompute the features of every logged champion, canary and shadow prediction. Predictions whose features were
-    sent by the client (`/predict`) or could not be read are left out."""
+    """Recompute the features of every logged champion, canary and shadow prediction, each by the definitions of its version.
+    Predictions whose features were sent by the client (`/predict`) or could not be read are left out."""
     spec = ctx.specs.get(ServiceSpec, service)
-    features = spec.model.features
-    streams = {view.stream for view in features.views} | {view.join.report for view in features.views if view.join}
-    specs = [ctx.specs.get(StreamSpec, stream) for stream in streams]
-    appended = {spec.name: [_append_times(ctx, spec.name, part) for part in range(spec.partitions)] for spec in specs}
-    frames = {stream: log_history(ctx, stream) for stream in streams}
+    events = _Events(ctx)
+    definitions: dict[int, Definition] = {}
     records = (record for _, record in prediction_records(ctx, service) if record.request and record.features)
     found = _Found()
     while batch := list(islice(records, AT_ONCE)):
-        _compare(ctx, spec, batch, frames, appended, found)
-        found.predictions.update(record.id for record in batch)
-    return Parity(
-        len(found.predictions) * len(features.columns), len(found.different), len(found.stale), found.max_staleness_s,
-        found.differences,
-    )  # fmt: skip
+        groups: dict[str, list[PredictionRecord]] = {}
+        by_meaning: dict[str, Definition] = {}
+        for record in batch:
+            if record.version not in definitions:
+                definitions[record.version] = definition_of(ctx, spec.model.name, record.version)
+            definition = definitions[record.version]
+            by_meaning[definition.meaning] = definition
+            groups.setdefault(definition.meaning, []).append(record)
+        for meaning, group in groups.items():
+            _compare(spec, by_meaning[meaning], group, events, found)
+            columns = len(by_meaning[meaning].features.columns)
+            found.predictions.update({(record.id, meaning): columns for record in group})
+    compared = sum(found.predictions.values())
+    return Parity(compared, len(found.different), len(found.stale), found.max_staleness_s, found.differences)
+
+
+class _Events:
+    """The accepted events of each stream, and when its records were appended: read when first asked for."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self.frames: dict[str, pl.DataFrame] = {}
+        self.appended: Appended = {}
+
+    def need(self, features: FeatureSet) -> None:
+        for stream in streams_of(features):
+            if stream not in self.frames:
+                spec = self._ctx.specs.get(StreamSpec, stream)
+                self.appended[stream] = [_append_times(self._ctx, stream, part) for part in range(spec.partitions)]
+                self.frames[stream] = log_history(self._ctx, stream)
 
 
 @dataclass(slots=True)
 class _Found:
-    """What was seen in the batches so far; `different` and `stale` hold (prediction id, feature)."""
+    """What was seen in the batches so far: the number of features of each prediction and meaning; `different` and `stale`
+    hold (prediction id, meaning, feature)."""
 
-    predictions: set[str] = field(default_factory=set)
-    different: set[tuple[str, str]] = field(default_factory=set)
-    stale: set[tuple[str, str]] = field(default_factory=set)
+    predictions: dict[tuple[str, str], int] = field(default_factory=dict)
+    different: set[tuple[str, str, str]] = field(default_factory=set)
+    stale: set[tuple[str, str, str]] = field(default_factory=set)
     max_staleness_s: float = 0.0
     differences: list[Difference] = field(default_factory=list)
 
 
 def _compare(
-    ctx: Context,
-    spec: ServiceSpec,
-    records: list[PredictionRecord],
-    frames: dict[str, pl.DataFrame],
-    appended: Appended,
-    found: _Found,
+    spec: ServiceSpec, definition: Definition, records: list[PredictionRecord], events: _Events, found: _Found
 ) -> None:
-    features: FeatureSet = spec.model.features
+    features, specs, meaning = definition.features, definition.specs, definition.meaning
     columns = features.columns
+    events.need(features)
+    frames = events.frames
     if any(len(record.features) != len(columns) for record in records):
         raise InvalidInput(
             f"the log of `{spec.name}` holds predictions with another number of features than {len(columns)}",
@@ -101,25 +122,25 @@ def _compare(
         )
     reads = [_read(spec, record) for record in records]
     logged = np.array([record.features for record in records], dtype=np.float64)
-    expected = recompute(features, reads, frames, ctx.specs, asking=spec.request_stream)
+    expected = recompute(features, reads, frames, specs, asking=spec.request_stream)
     for row, column in np.argwhere(~_same_bits(logged, expected)).tolist():
         record = records[row]
-        value = (record.id, columns[column])
+        value = (record.id, meaning, columns[column])
         if value not in found.different and len(found.differences) < SHOWN:
             found.differences.append(
                 Difference(record.id, record.role, record.version, columns[column], _value(logged[row, column]),
                            _value(expected[row, column]))
             )  # fmt: skip
         found.different.add(value)
-    newest, age = _newest(records, appended)
+    newest, age = _newest(records, events.appended)
     found.max_staleness_s = max(found.max_staleness_s, age)
     behind = [i for i, positions in enumerate(newest) if positions != records[i].positions]
     if behind:
         then = recompute(
-            features, [replace(reads[i], positions=newest[i]) for i in behind], frames, ctx.specs, asking=spec.request_stream
+            features, [replace(reads[i], positions=newest[i]) for i in behind], frames, specs, asking=spec.request_stream
         )
         late = np.argwhere(~_same_bits(logged[behind], then)).tolist()
-        found.stale.update((records[behind[row]].id, columns[column]) for row, column in late)
+        found.stale.update((records[behind[row]].id, meaning, columns[column]) for row, column in late)
 
 
 def _read(spec: ServiceSpec, record: PredictionRecord) -> LoggedRead:

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from headrace.features.online import FeaturesFailed
 from headrace.features.types import Ask, FeatureRow
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import Conflict, EngineUnreachable, HeadraceError, NotReady
+from headrace.kernel.errors import Conflict, EngineUnreachable, HeadraceError, InvalidInput, NotReady
 from headrace.kernel.ids import key_text
 from headrace.kernel.log import LOG
 from headrace.serving.journal import Entry, Journal
-from headrace.serving.loading import LoadedVersion
+from headrace.serving.loading import Features, LoadedVersion, Scored
 from headrace.serving.prediction_log import FORMAT
 from headrace.serving.requests import Asked
 from headrace.serving.router import is_challengers
 from headrace.serving.shadow import Shadowed, Shadows
 from headrace.serving.types import PredictionRecord, RouteTable
 
+NO_FEATURES = FeatureRow(np.empty(0), {})
+NOT_GIVEN = InvalidInput("the features were given in the order of the champion", hint="ask the service by its own path")
+"""Why a version of other features than the champion's cannot answer a row of `/predict`."""
+
 
 class PredictionFailed(HeadraceError):
     """The champion has no answer; the failure is in the prediction log."""
-
-
-class Features(Protocol):
-    """`features.online.FeatureReader`."""
-
-    def read_many(self, asks: Sequence[Ask]) -> Sequence[FeatureRow | HeadraceError]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,11 @@ class Live:
         loaded = (self.champion, *((self.challenger,) if self.challenger else ()), *self.shadows)
         return {version.number: version for version in loaded}
 
+    @property
+    def readers(self) -> Mapping[str, Features]:
+        """By what they mean, the features that the versions read: mostly all read the same."""
+        return {version.inputs.meaning: version.inputs.reader for version in self.versions.values()}
+
 
 @dataclass(slots=True)
 class _Item:
@@ -58,22 +60,23 @@ class _Item:
     live: Live
     started: float
     answer: asyncio.Future[PredictionRecord]
-    row: np.ndarray | None = None
-    positions: dict[str, dict[str, int]] = field(default_factory=dict)
-    error: str | None = None
-    refused: bool = False
+    given: np.ndarray | None = None
+    rows: dict[str, FeatureRow | HeadraceError] = field(default_factory=dict)
     machine_at: int = 0
     entries: list[Entry] = field(default_factory=list)
+
+    def row(self, version: LoadedVersion) -> FeatureRow | HeadraceError:
+        """The features that the version reads, or why there are none."""
+        return self.rows[version.inputs.meaning]
 
 
 class Predictor:
     """Answers the requests of one service with what `live` holds at the moment of asking."""
 
-    def __init__(self, service: str, features: Features, journal: Journal) -> None:
+    def __init__(self, service: str, journal: Journal) -> None:
         self.service = service
         self.live: Live | None = None
         self.shadows = Shadows(journal)
-        self._features = features
         self._journal = journal
         self._items: list[_Item] = []
         self._waiting: dict[str, _Item] = {}
@@ -111,23 +114,24 @@ class Predictor:
         return item.answer
 
     def _read_features(self, items: list[_Item]) -> None:
-        """Read them for the whole tick. What a client must mend is told at once; a failure of the system file's functions
-        is logged and answered like that of a model."""
-        reading = [item for item in items if item.row is None]
-        found: Sequence[FeatureRow | HeadraceError] = ()
-        try:
-            if reading:
-                found = self._features.read_many([Ask(item.asked.row, item.asked.at, item.asked.own_id) for item in reading])
-        except HeadraceError as error:
-            found = [error] * len(reading)
-        for item, row in zip(reading, found, strict=True):
-            if isinstance(row, FeatureRow):
-                item.row, item.positions = row.values, row.positions
-            elif isinstance(row, FeaturesFailed):
-                item.error = row.message
+        """Read them for the whole tick, once for all versions that read the same."""
+        by_live: dict[int, list[_Item]] = {}
+        for item in items:
+            if item.given is None:
+                by_live.setdefault(id(item.live), []).append(item)
             else:
-                item.refused = True
-                _fail(item, row)
+                item.rows = dict.fromkeys(item.live.readers, NOT_GIVEN)
+                item.rows[item.live.champion.inputs.meaning] = FeatureRow(item.given, {})
+        for reading in by_live.values():
+            asks = [Ask(item.asked.row, item.asked.at, item.asked.own_id) for item in reading]
+            for meaning, reader in reading[0].live.readers.items():
+                found: Sequence[FeatureRow | HeadraceError]
+                try:
+                    found = reader.read_many(asks)
+                except HeadraceError as error:
+                    found = [error] * len(reading)
+                for item, row in zip(reading, found, strict=True):
+                    item.rows[meaning] = row
         machine_at = MACHINE.now()
         for item in items:
             item.machine_at = machine_at
@@ -137,7 +141,7 @@ class Predictor:
         items, self._items, self._waiting = self._items, [], {}
         try:
             self._read_features(items)
-            items = [item for item in items if not item.refused]
+            items = [item for item in items if not _refused(item)]
             self._score(items)
             self._journal.write([entry for item in items for entry in item.entries])
         except Exception as error:  # noqa: BLE001 - nothing was acknowledged: every waiting client is told
@@ -146,7 +150,7 @@ class Predictor:
                 _fail(item, EngineUnreachable("the prediction could not be logged", hint="try again"))
             return
         for item in items:
-            record, row = item.entries[-1]
+            record, _ = item.entries[-1]
             if item.answer.done():  # the client's task was cancelled
                 continue
             if record.error is None:
@@ -154,7 +158,8 @@ class Predictor:
             else:
                 item.answer.set_exception(_failed(record))
             for version in item.live.shadows:
-                if row is not None and version.number != record.version:
+                row = item.row(version)
+                if isinstance(row, FeatureRow) and version.number != record.version:
                     self.shadows.offer(Shadowed(version, record, row))
 
     def _score(self, items: list[_Item]) -> None:
@@ -162,9 +167,7 @@ class Predictor:
         champion: dict[LoadedVersion, list[_Item]] = {}
         for item in items:
             live = item.live
-            if item.row is None:
-                item.entries.append((_record(item, live.champion, "champion", None, item.error), None))
-            elif live.challenger is not None and is_challengers(live.table.salt, item.asked.entity, live.table.weight):
+            if live.challenger is not None and _is_canary(item, live.challenger):
                 canary.setdefault(live.challenger, []).append(item)
             else:
                 champion.setdefault(live.champion, []).append(item)
@@ -176,20 +179,47 @@ class Predictor:
             _answer(version, "champion", group)
 
 
+def _is_canary(item: _Item, challenger: LoadedVersion) -> bool:
+    """Whether the challenger is to answer. What keeps both from answering is no fault of the challenger."""
+    live, row = item.live, item.row(challenger)
+    alike = challenger.inputs.meaning == live.champion.inputs.meaning
+    if row is NOT_GIVEN or (alike and not isinstance(row, FeatureRow)):
+        return False
+    return is_challengers(live.table.salt, item.asked.entity, live.table.weight)
+
+
+def _refused(item: _Item) -> bool:
+    """Whether the client is told what it must mend: what the champion reads cannot be read of this request. A failure of the
+    system file's functions is logged and answered like that of a model."""
+    row = item.row(item.live.champion)
+    if isinstance(row, FeatureRow | FeaturesFailed):
+        return False
+    _fail(item, row)
+    return True
+
+
 def _answer(version: LoadedVersion, role: str, group: list[_Item]) -> list[tuple[_Item, str | None]]:
     """Add the version's record to each item; returns the items with their errors."""
-    scored = version.score([item.row for item in group if item.row is not None])
-    for item, (score, error) in zip(group, scored, strict=True):
-        item.entries.append((_record(item, version, role, score, error), item.row))
-    return [(item, error) for item, (_, error) in zip(group, scored, strict=True)]
+    rows = [item.row(version) for item in group]
+    scored = iter(version.score([row.values for row in rows if isinstance(row, FeatureRow)]))
+    errors: list[str | None] = []
+    for item, row in zip(group, rows, strict=True):
+        if isinstance(row, FeatureRow):
+            score, error = next(scored)
+            item.entries.append((_record(item, version, role, row, (score, error)), row.values))
+        else:
+            error = row.message
+            item.entries.append((_record(item, version, role, NO_FEATURES, (None, error)), None))
+        errors.append(error)
+    return list(zip(group, errors, strict=True))
 
 
-def _record(item: _Item, version: LoadedVersion, role: str, score: float | None, error: str | None) -> PredictionRecord:
-    asked, table = item.asked, item.live.table
+def _record(item: _Item, version: LoadedVersion, role: str, row: FeatureRow, scored: Scored) -> PredictionRecord:
+    asked, table, (score, error) = item.asked, item.live.table, scored
     return PredictionRecord(
         FORMAT, asked.id, asked.key, asked.digest, asked.at, item.machine_at, table.service, version.number, role,
         asked.entity, asked.sticky, None if asked.own_id is None else key_text(asked.own_id), asked.row,
-        [] if item.row is None else item.row.tolist(), item.positions, score, error,
+        row.values.tolist(), row.positions, score, error,
         round((MACHINE.monotonic() - item.started) * 1e6), table.rollout, table.generation,
     )  # fmt: skip
 

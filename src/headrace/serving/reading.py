@@ -12,6 +12,7 @@ import polars as pl
 
 from headrace.data.files import write_table
 from headrace.engines.context import Context
+from headrace.registry.declarations import definition_of
 from headrace.serving.types import CellCounts, PredictionRecord, ServiceSpec
 
 CHUNK = 16_384
@@ -33,28 +34,30 @@ def prediction_records(ctx: Context, service: str, start_offset: int = 0) -> Ite
 
 def predictions_frame(ctx: Context, service: str, start_offset: int = 0) -> pl.DataFrame:
     """The log as INTERFACE.md exports it: `prediction_id, at, version, role, read_position, entity_key, score`, then the
-    model's features as Float64.
+    features of the versions in it as Float64, null where a version does not read one.
 
     `read_position` is JSON, {view: {stream: last applied offset}}; `score` is null where the model failed.
     """
     spec = ctx.specs.get(ServiceSpec, service)
-    columns = spec.model.features.columns
+    columns = list(spec.model.features.columns)
+    read: dict[int, tuple[str, ...]] = {}
     encode = msgspec.json.Encoder(order="deterministic").encode
     rows: list[tuple[Any, ...]] = []
-    features: list[list[float]] = []
-    nothing = [float("nan")] * len(columns)
+    features: list[dict[str, float]] = []
     for _, record in prediction_records(ctx, service, start_offset):
         rows.append((
             record.id, record.at, record.version, record.role, encode(record.positions).decode(), record.entity, record.score,
         ))  # fmt: skip
-        features.append(record.features or nothing)
+        if record.version not in read:
+            read[record.version] = definition_of(ctx, spec.model.name, record.version).features.columns
+            columns += [name for name in read[record.version] if name not in columns]
+        features.append(dict(zip(read[record.version], record.features, strict=False)))
     schema = {
         "prediction_id": pl.String, "at": pl.Int64, "version": pl.Int64, "role": pl.String, "read_position": pl.String,
         "entity_key": pl.String, "score": pl.Float64,
     }  # fmt: skip
     frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("at").cast(pl.Datetime("us", "UTC")))
-    matrix = np.array(features, dtype=np.float64).reshape(len(rows), len(columns))
-    values = [pl.Series(name, matrix[:, i]).fill_nan(None) for i, name in enumerate(columns)]
+    values = [pl.Series(name, [row.get(name) for row in features], pl.Float64).fill_nan(None) for name in columns]
     return frame.with_columns(values)
 
 

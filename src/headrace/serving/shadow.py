@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 
+from headrace.features.types import FeatureRow
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.log import LOG
@@ -27,7 +27,7 @@ class Shadowed:
 
     version: LoadedVersion
     record: PredictionRecord
-    row: np.ndarray
+    row: FeatureRow
 
 
 class Shadows:
@@ -67,13 +67,14 @@ class Shadows:
         entries: list[Entry] = []
         for version, group in groups.items():
             started = MACHINE.monotonic()
-            scored = version.score([s.row for s in group])
+            scored = version.score([s.row.values for s in group])
             latency = round((MACHINE.monotonic() - started) * 1e6 / len(group))
             for shadowed, (score, error) in zip(group, scored, strict=True):
                 record = msgspec.structs.replace(
-                    shadowed.record, version=version.number, role="shadow", score=score, error=error, latency_us=latency
-                )
-                entries.append((record, shadowed.row))
+                    shadowed.record, version=version.number, role="shadow", score=score, error=error, latency_us=latency,
+                    features=shadowed.row.values.tolist(), positions=shadowed.row.positions,
+                )  # fmt: skip
+                entries.append((record, shadowed.row.values))
         try:
             self._journal.write(entries)
         except (HeadraceError, OSError) as error:

@@ -25,7 +25,7 @@ from headrace.features.types import (
 )
 from headrace.kernel.errors import HeadraceError, InvalidSystem
 from headrace.kernel.ids import checked_name, snake_case
-from headrace.kernel.specs import Spec, Specs
+from headrace.kernel.specs import Origin, Spec, Specs
 from headrace.kernel.times import duration
 from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.types import Plan
@@ -62,10 +62,11 @@ class System:
         self._by_object: dict[int, Any] = {}
         self._samples: dict[str, np.ndarray] = {}
         """One row of each feature declared so far, for the functions that read it."""
+        self.origin: Origin | None = None
 
     def specs(self) -> Specs:
         """Everything declared so far."""
-        return Specs(self._specs.values())
+        return Specs(self._specs.values(), origin=self.origin)
 
     def stream(
         self,

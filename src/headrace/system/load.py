@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import linecache
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
+from headrace.features.types import RequestFeatures, stored_views
 from headrace.kernel.errors import HeadraceError, InvalidSystem, NotFound
 from headrace.kernel.ids import content_hash
+from headrace.kernel.specs import Origin, Specs
 from headrace.system.declarations import System
+from headrace.training.code import remember_source
+
+_NEIGHBOURS: dict[Path, frozenset[str]] = {}
+"""The modules of a file's folder that came with it: read anew when the file is."""
 
 
 def load_system(reference: str) -> System:
@@ -21,40 +30,76 @@ def load_system(reference: str) -> System:
     path = Path(path_text).resolve()
     if not path.is_file():
         raise NotFound(f"there is no system file `{path_text}`", hint="`headrace init NAME --from FILE` writes one")
-    module_name = f"headrace_system_{content_hash(str(path).encode())[:12]}"
+    source = path.read_bytes()
+    return _chosen(_executed(path, source, str(path)), path, name, source)
+
+
+def load_kept(reference: str, source: bytes) -> Specs:
+    """The declarations of an earlier content of the file, beside those that it has now."""
+    path_text, _, name = reference.partition(":")
+    path = Path(path_text).resolve()
+    filename = f"{content_hash(source)[:12]}/{path.name}"
+    return _chosen(_executed(path, source, filename), path, name, source).specs()
+
+
+def _executed(path: Path, source: bytes, filename: str) -> ModuleType:
+    """The module of a content of the file. Its functions keep their source, whatever happens to the file (`inspect` asks
+    `linecache`, which does not look at files again for an entry without a time)."""
+    module_name = f"headrace_system_{content_hash(filename.encode())[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
-        raise InvalidSystem(f"`{path_text}` is not a Python file", hint="a system file ends in .py")
+        raise InvalidSystem(f"`{path}` is not a Python file", hint="a system file ends in .py")
     module = importlib.util.module_from_spec(spec)
+    for neighbour in _NEIGHBOURS.get(path, ()):
+        sys.modules.pop(neighbour, None)
+    before = set(sys.modules)
     sys.modules[module_name] = module
+    text = importlib.util.decode_source(source)
+    linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
+    remember_source(filename, source)
     sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, filename, "exec", dont_inherit=True), vars(module))
     except InvalidSystem:
         raise
     except SyntaxError as error:
         raise InvalidSystem(f"{path.name}:{error.lineno}: {error.msg}", hint="mend the syntax") from None
     except HeadraceError as error:
-        raise InvalidSystem(f"{path.name}:{_line(error, path)}: {error.message}", hint=error.hint) from None
+        raise InvalidSystem(f"{path.name}:{_line(error, filename)}: {error.message}", hint=error.hint) from None
     except (Exception, SystemExit) as error:
-        place = f"{path.name}:{_line(error, path)}"
+        place = f"{path.name}:{_line(error, filename)}"
         raise InvalidSystem(f"{place}: {type(error).__name__}: {error}", hint="mend that line") from error
     finally:
         sys.path.remove(str(path.parent))
+        came = set(sys.modules) - before - {module_name}
+        _NEIGHBOURS[path] = _NEIGHBOURS.get(path, frozenset()) | {name for name in came if _is_beside(sys.modules[name], path)}
+    return module
+
+
+def _chosen(module: ModuleType, path: Path, name: str, source: bytes) -> System:
     systems = {key: value for key, value in vars(module).items() if isinstance(value, System)}
-    if name:
-        if name not in systems:
-            raise NotFound.of("system", name, systems)
-        return systems[name]
-    if len(systems) != 1:
+    if name and name not in systems:
+        raise NotFound.of("system", name, systems)
+    if not name and len(systems) != 1:
         raise InvalidSystem(
             f"{path.name}:1: the file declares {len(systems)} systems: {', '.join(systems) or 'none'}",
             hint='declare one with `system = hr.System("name")`, or name one: FILE.py:NAME',
         )
-    return next(iter(systems.values()))
+    system = systems[name] if name else next(iter(systems.values()))
+    system.origin = Origin(source, partial(load_kept, f"{path}:{name}" if name else str(path)))
+    specs = system.specs()
+    for declared in [*stored_views(specs), *specs.all(RequestFeatures)]:
+        assert declared.definition_hash  # known from now on: the lines that it is made of are those of the next content later
+    return system
 
 
-def _line(error: BaseException, path: Path) -> int:
+def _is_beside(module: ModuleType, path: Path) -> bool:
+    """Whether the module's file is the user's, in the folder of `path` or below it."""
+    file = vars(module).get("__file__")
+    return file is not None and "site-packages" not in file and Path(file).is_relative_to(path.parent)
+
+
+def _line(error: BaseException, filename: str) -> int:
     """The line of the file at which the error arose, 0 when it arose elsewhere."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
-    return next((f.lineno or 0 for f in frames if f.filename == str(path)), 0)
+    return next((f.lineno or 0 for f in frames if f.filename == filename), 0)

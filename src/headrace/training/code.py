@@ -9,13 +9,20 @@ from headrace.kernel.errors import CheckFailed
 from headrace.kernel.ids import content_hash
 from headrace.training.types import ModelSpec
 
+_SOURCES: dict[str, bytes] = {}
+
+
+def remember_source(filename: str, source: bytes) -> None:
+    """Note the content that was read as `filename`: the file may be another one later."""
+    _SOURCES[filename] = source
+
 
 def source_of(spec: ModelSpec) -> bytes:
     """The file that holds the model's function."""
     path = inspect.getsourcefile(spec.function)
     if path is None:
         raise CheckFailed(f"{spec.where}: the source of `{spec.name}` is in no file", hint="declare the model in a file")
-    return Path(path).read_bytes()
+    return _SOURCES[path] if path in _SOURCES else Path(path).read_bytes()
 
 
 def code_hash(spec: ModelSpec) -> str:
@@ -26,4 +33,4 @@ def code_hash(spec: ModelSpec) -> str:
 def check_unchanged(spec: ModelSpec, expected: str) -> None:
     """In a child, which read the file anew: CheckFailed when it is no longer what the parent runs."""
     if code_hash(spec) != expected:
-        raise CheckFailed(f"the file of `{spec.name}` was changed while the system runs", hint="start it again")
+        raise CheckFailed(f"the file of `{spec.name}` was changed while the system runs", hint="`headrace reload`")

@@ -11,6 +11,7 @@ from dataclasses import replace
 import msgspec
 
 from headrace.app.applying import RENEW_SECONDS, Applying
+from headrace.app.following import FOLLOW_SECONDS, Following
 from headrace.app.logs import set_up_log
 from headrace.app.work import IDLE_SECONDS, STOP_SECONDS
 from headrace.app.workers import Worker
@@ -42,6 +43,7 @@ def main(text: str) -> None:
     workers = [
         Worker("applier", applying.step, idle=IDLE_SECONDS),
         Worker("lease", applying.renew, idle=RENEW_SECONDS),
+        Worker("declarations", Following(ctx).step, idle=FOLLOW_SECONDS),
     ]
     for worker in workers:
         worker.start()

@@ -52,6 +52,7 @@ WORDS: dict[str, Word] = {
     "alarms": Word("headrace.monitoring.operations", "Alarms: list."),
     "drift": Word("headrace.monitoring.operations", "Drift of a service, from its counters."),
     "retrainings": Word("headrace.system.operations", "Retrainings that the policy began."),
+    "reload": Word("headrace.system.operations", "Run what the system's file declares now, without a restart."),
     "settled": Word("headrace.system.operations", "Wait until everything is applied and decided."),
     "keys": Word("headrace.governance.operations", "API keys: create, list, revoke."),
     "audit": Word("headrace.governance.operations", "The ledger: checkpoint, prove, verify."),

@@ -23,6 +23,7 @@ from headrace.data.positions import check_logs
 from headrace.data.schemas import apply_schemas
 from headrace.engines.context import Context
 from headrace.kernel.log import LOG
+from headrace.registry.declarations import keep
 
 
 def run_parent(ctx: Context, options: RunOptions, listener: socket.socket, child: ServingChild, work_socket: Path) -> None:
@@ -30,6 +31,7 @@ def run_parent(ctx: Context, options: RunOptions, listener: socket.socket, child
     check_logs(ctx)
     apply_schemas(ctx)
     remember(ctx)
+    keep(ctx, ctx.specs)
     api = Api(ctx, keys_required=options.keys_required, appliers=options.appliers)
     run_async(_run(api, child, work_socket, _ready_line(listener, options)))
 

@@ -13,13 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
+from headrace.app.following import FOLLOW_SECONDS, Following
 from headrace.app.logs import set_up_log
 from headrace.app.principals import Callers
 from headrace.app.process_lock import ProcessLock
 from headrace.app.serve_arguments import READY, ServeArguments
 from headrace.app.server import run_async
 from headrace.app.world import context
+from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.identity import Principal
@@ -55,7 +58,20 @@ class AnnouncedApp(PredictionApp):
         sys.stdout.buffer.flush()
 
 
-async def answer(app: PredictionApp, arguments: ServeArguments) -> None:
+async def follow(ctx: Context, app: PredictionApp, following: Following) -> None:
+    """Serve what was adopted, as long as the process lives."""
+    while True:
+        try:
+            found = await asyncio.to_thread(following.newer)
+            if found is not None:
+                following.take(found)
+                app.take(ctx, ctx.specs.all(ServiceSpec))
+        except (HeadraceError, SQLAlchemyError) as error:
+            LOG.error("declarations not taken", error=repr(error))
+        await asyncio.sleep(FOLLOW_SECONDS)
+
+
+async def answer(ctx: Context, app: PredictionApp, arguments: ServeArguments) -> None:
     """Answer until SIGTERM, or until the parent is gone (standard input ends); then drain."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -65,7 +81,9 @@ async def answer(app: PredictionApp, arguments: ServeArguments) -> None:
     certificate, key = (None if text is None else Path(text) for text in (arguments.tls_cert, arguments.tls_key))
     while not Path(arguments.work_socket).exists() and not stop.is_set():
         await asyncio.sleep(WORK_POLL_SECONDS)  # the first callers wait in the queue of the socket, not before a closed door
+    following = asyncio.create_task(follow(ctx, app, Following(ctx)))
     await serve(app, listener, stop, linger=LINGER_SECONDS, tls_cert=certificate, tls_key=key)
+    following.cancel()
 
 
 def _parent_spoke(stop: asyncio.Event) -> None:
@@ -90,7 +108,7 @@ def run(line: bytes) -> None:
         callers = Callers(ctx, keys_required=arguments.keys_required)
         app = AnnouncedApp(ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket)
         LOG.debug("serve process opened", seconds=round(MACHINE.monotonic() - began, 3))
-        run_async(answer(app, arguments))
+        run_async(answer(ctx, app, arguments))
     finally:
         lock.close()
         ctx.close()

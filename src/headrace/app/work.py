@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headrace.app.apply_workers import LOOK_SECONDS, ApplyWorkers
 from headrace.app.applying import RENEW_SECONDS, Applying
+from headrace.app.following import FOLLOW_SECONDS, Following
 from headrace.app.workers import Worker
 from headrace.data.retention import retain_streams
 from headrace.data.sources import Sources
@@ -41,6 +42,7 @@ class Work:
             Worker("applier", self._applying.step, idle=IDLE_SECONDS, drowsy=DROWSY),
             Worker("lease", self._applying.renew, idle=RENEW_SECONDS),
             Worker("apply processes", self._others.step, idle=LOOK_SECONDS),
+            Worker("declarations", Following(ctx).step, idle=FOLLOW_SECONDS),
             Worker("loop", loop.step, idle=LOOP_SECONDS, due=loop.due if ctx.clock.virtual else None),
             Worker("retention", lambda: retain_streams(acting), idle=RETENTION_SECONDS),
             Worker("contracts", lambda: judge_streams(acting), idle=CONTRACTS_SECONDS),

@@ -40,9 +40,14 @@ def clock_of(data: Path, system: str, kind: str) -> EventClock:
 
 def world(settings: Settings, system: str, specs: Specs, *, clock: str, file: str | None) -> Context:
     """Open every engine; personal fields of the declarations are hidden in the log from here on."""
+    hide_personal(specs)
+    return open_context(settings, system, specs, clock=clock_of(settings.data, system, clock), file=file)
+
+
+def hide_personal(specs: Specs) -> None:
+    """Hide the personal fields of the declarations in the log."""
     personal = [s.fields for s in specs.all(StreamSpec)] + [s.request for s in specs.all(ServiceSpec)]
     LOG.personal = frozenset(field.name for fields in personal for field in fields if field.personal is not None)
-    return open_context(settings, system, specs, clock=clock_of(settings.data, system, clock), file=file)
 
 
 def context(arguments: Mapping[str, str | None]) -> Context:

@@ -25,8 +25,9 @@ T = TypeVar("T", bound=Spec)
 
 @dataclass(frozen=True)
 class Origin:
-    """What declarations were read from: the content of a file. `load` reads those of an earlier content of the same file."""
+    """What the declarations of `system` were read from: the content of a file. `load` reads another content of the file."""
 
+    system: str
     source: bytes
     load: Callable[[bytes], Specs]
 

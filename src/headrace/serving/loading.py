@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 
 from headrace.engines.context import Context
+from headrace.features.arriving import are_behind
 from headrace.features.online import FeatureReader
 from headrace.features.types import Ask, FeatureRow
-from headrace.kernel.errors import CheckFailed, HeadraceError, InvalidInput
+from headrace.kernel.errors import CheckFailed, HeadraceError, InvalidInput, NotReady
 from headrace.kernel.log import LOG
 from headrace.registry.declarations import definition_of_facts
 from headrace.registry.runtimes import Runtime, load_runtime
@@ -120,7 +121,7 @@ def load_version(ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
     """Read version `number` of the service's model from the registry, verify and warm it. It reads its features by the
     definitions that it was trained on, which the file need not have any more.
 
-    Raises InvalidInput when its definitions are nowhere.
+    Raises InvalidInput when its definitions are nowhere, NotReady while the online state of one of them is being built.
     """
     facts = version(ctx, spec.model.name, number)
     runtime = load_runtime(facts.engine, ctx.blobs.get(ctx.system, facts.artifact))
@@ -131,6 +132,9 @@ def load_version(ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
 
 def _inputs(ctx: Context, spec: ServiceSpec, facts: ModelVersion) -> Inputs:
     found = definition_of_facts(ctx, facts)
+    behind = are_behind(ctx, found.features.views)
+    if behind:
+        raise NotReady(f"the features of version {facts.number} are being built: view `{behind[0]}`", hint="it serves then")
     reader = FeatureReader(ctx.online, ctx.namespace, found.features, found.specs, asking=spec.request_stream)
     return Inputs(found.features.columns, found.meaning, reader)
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import HeadraceError
+from headrace.kernel.errors import HeadraceError, NotReady
 from headrace.kernel.log import LOG
 from headrace.serving import routes
 from headrace.serving.loading import LoadedVersion
@@ -20,6 +20,7 @@ from headrace.serving.types import RouteTable, ServiceSpec
 
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 2.0
+WAIT_SECONDS = 0.5
 
 Loader = Callable[[Context, ServiceSpec, int], LoadedVersion]
 
@@ -38,6 +39,7 @@ class RouteWatch:
         self._worker = worker
         self._taken: dict[str, int] = {}
         self._retry_at: dict[str, float] = {}
+        self._waiting: dict[str, tuple[int, float]] = {}
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._released: list[str] = []
         self.polled = False
@@ -64,12 +66,17 @@ class RouteWatch:
         self._released = [service for service in found if service in self._services]
         self.polled = True
         for service in self._released:
-            due = found[service] != self._taken.get(service)
+            due = found[service] != self._taken.get(service) and not self._is_waiting(service, found[service])
             again = service in self._retry_at and MACHINE.monotonic() >= self._retry_at[service]
             if (due or again) and service not in self._busy:
                 task = asyncio.ensure_future(self._take_over(service))
                 self._busy[service] = task
                 task.add_done_callback(partial(self._ended, service))
+
+    def _is_waiting(self, service: str, generation: int) -> bool:
+        """Whether the table names a version whose features are being built, and it is not yet time to look again."""
+        waiting, until = self._waiting.get(service, (-1, 0.0))
+        return waiting == generation and MACHINE.monotonic() < until
 
     def _ended(self, service: str, task: asyncio.Task[None]) -> None:
         del self._busy[service]
@@ -78,11 +85,17 @@ class RouteWatch:
             LOG.error("route not taken over", service=service, error=repr(error))
 
     async def _take_over(self, service: str) -> None:
-        """Load what the newest table names and serve it; what cannot be loaded is acknowledged as failed."""
+        """Load what the newest table names and serve it; what cannot be loaded is acknowledged as failed, what is not ready
+        is looked at again."""
         table = await asyncio.to_thread(self._table, service)
         predictor = self._predictors[service]
         at_hand = {} if predictor.live is None else predictor.live.versions
-        loaded, failed = await asyncio.to_thread(self._load_all, service, table, at_hand)
+        try:
+            loaded, failed = await asyncio.to_thread(self._load_all, service, table, at_hand)
+        except NotReady as error:
+            LOG.info("version waits", service=service, why=error.message)
+            self._waiting[service] = table.generation, MACHINE.monotonic() + WAIT_SECONDS
+            return
         if table.champion in loaded:
             predictor.live = Live(
                 table,
@@ -119,6 +132,8 @@ class RouteWatch:
                 loaded[number] = (
                     at_hand[number] if number in at_hand else self._load(self._ctx, self._services[service], number)
                 )
+            except NotReady:
+                raise
             except Exception as error:  # noqa: BLE001 - a model is foreign code; the failure is acknowledged and logged
                 failed[number] = str(error)[:1000]
                 LOG.error("version not loaded", service=service, version=number, error=str(error))

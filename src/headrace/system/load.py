@@ -35,7 +35,7 @@ def load_system(reference: str) -> System:
 
 
 def load_kept(reference: str, source: bytes) -> Specs:
-    """The declarations of an earlier content of the file, beside those that it has now."""
+    """The declarations of a content that the file had or has, beside those that were read from it before."""
     path_text, _, name = reference.partition(":")
     path = Path(path_text).resolve()
     filename = f"{content_hash(source)[:12]}/{path.name}"
@@ -45,7 +45,7 @@ def load_kept(reference: str, source: bytes) -> Specs:
 def _executed(path: Path, source: bytes, filename: str) -> ModuleType:
     """The module of a content of the file. Its functions keep their source, whatever happens to the file (`inspect` asks
     `linecache`, which does not look at files again for an entry without a time)."""
-    module_name = f"headrace_system_{content_hash(filename.encode())[:12]}"
+    module_name = f"headrace_system_{content_hash(str(path).encode())[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise InvalidSystem(f"`{path}` is not a Python file", hint="a system file ends in .py")
@@ -86,7 +86,7 @@ def _chosen(module: ModuleType, path: Path, name: str, source: bytes) -> System:
             hint='declare one with `system = hr.System("name")`, or name one: FILE.py:NAME',
         )
     system = systems[name] if name else next(iter(systems.values()))
-    system.origin = Origin(source, partial(load_kept, f"{path}:{name}" if name else str(path)))
+    system.origin = Origin(system.name, source, partial(load_kept, f"{path}:{name}" if name else str(path)))
     specs = system.specs()
     for declared in [*stored_views(specs), *specs.all(RequestFeatures)]:
         assert declared.definition_hash  # known from now on: the lines that it is made of are those of the next content later

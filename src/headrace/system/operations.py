@@ -12,8 +12,9 @@ from headrace.features.backfill_files import backfill_files
 from headrace.kernel.errors import UsageError
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
-from headrace.system import feature_catalogue, feature_tables, retraining, settling
+from headrace.system import feature_catalogue, feature_tables, reloading, retraining, settling
 from headrace.system.load import load_system
+from headrace.system.reloading import Reloaded
 from headrace.system.types import ExportedFeatures, FeatureInfo, ReadFeatures, Retraining, Settled
 
 
@@ -21,6 +22,12 @@ from headrace.system.types import ExportedFeatures, FeatureInfo, ReadFeatures, R
 def settled(ctx: Context, *, timeout: Annotated[float, Meta(ge=0.0)] = 0.0) -> Settled:
     """Wait at most `timeout` seconds until every event is applied and every decision made (virtual clock)."""
     return settling.settled(ctx, timeout)
+
+
+@operation("system.reload", permission=Permission.RELEASE, changes=True, http="POST /reload", cli="reload")
+def reload_system(ctx: Context, *, check: bool = False) -> Reloaded:
+    """Read the system's file again and run what it declares now, without a restart; with `--check` only say what changes."""
+    return reloading.reload(ctx, check=check)
 
 
 @operation("retrainings.list", permission=Permission.READ, http="GET /retrainings", cli="retrainings list")

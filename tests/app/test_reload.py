@@ -1,0 +1,81 @@
+"""A running system changes what it declares: nothing stops, nothing is missing or counted twice."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from reload_world import (
+    Traffic,
+    all_applied,
+    check_values,
+    parity,
+    release,
+    reload,
+    service,
+    system,
+    until,
+)
+from running import Running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("appliers", [1, 2])
+def test_a_feature_is_added_while_events_flow_and_predictions_are_asked(tmp_path: Path, appliers: int) -> None:
+    file = tmp_path / "shop.py"
+    file.write_text(system(partitions=4))
+    with Running(tmp_path / "data", "--appliers", appliers, "--log-level", "info", file=file) as run:
+        with Traffic(run, first=4_000) as traffic:
+            assert release(run, tmp_path, [0.01, 0.002]) == 1
+            until(lambda: service(run)["warm"] == [1])
+            traffic.asking = True
+            until(lambda: traffic.answers.get(1, 0) > 100)
+            file.write_text(system(partitions=4, new=True))
+            found = reload(run)
+            assert (found["adopted"], found["removed"], found["changed"]) == (True, [], ["model silent"])
+            assert found["added"] == ["view busy", "view last", "features twice"]
+            assert release(run, tmp_path, [0.01, 0.002, 0.1, -0.001, 0.01, 0.0001]) == 2
+            until(lambda: traffic.answers.get(2, 0) > 100, lambda: (traffic.answers, traffic.failures[:3]))
+            assert traffic.answers[1] > 100
+        assert traffic.failures == []
+        until(lambda: all_applied(run, len(traffic.sent)))
+        check_values(run, traffic.sent, new=True)
+        found = parity(run)
+        assert (found["values_different"], found["values_compared"]) == (
+            0, 2 * traffic.answers[1] + 6 * traffic.answers[2],
+        )  # fmt: skip
+    handed_over = re.findall(r"view.handed_over .*partition=(\d)", run.log.read_text())
+    assert sorted(handed_over) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.slow
+def test_two_definitions_of_one_feature_answer_side_by_side(tmp_path: Path) -> None:
+    """Version 1 was made with one definition of `card`, version 2 with another; the file has only the newer."""
+    file = tmp_path / "shop.py"
+    file.write_text(system())
+    with Running(tmp_path / "data", "--log-level", "info", file=file) as run:
+        with Traffic(run, first=2_000) as traffic:
+            assert release(run, tmp_path, [0.01, 0.002]) == 1
+            until(lambda: service(run)["warm"] == [1])
+            traffic.asking = True
+            until(lambda: traffic.answers.get(1, 0) > 50)
+            file.write_text(system(card=OTHER_CARD))
+            assert reload(run)["changed"] == ["view card", "model silent"]
+            assert release(run, tmp_path, [0.01, 0.004]) == 2
+            until(lambda: min(traffic.answers.get(version, 0) for version in (1, 2)) > 100, lambda: traffic.failures[:3])
+        assert traffic.failures == []
+        until(lambda: all_applied(run, len(traffic.sent)))
+        assert parity(run)["values_different"] == 0
+        by_version = check_logged(run, traffic.sent, tmp_path / "log.parquet")
+        assert by_version[1] >= traffic.answers[1] and by_version[2] >= traffic.answers[2]
+        listed = run.ask("GET", "/api/v1/features")[1]
+        assert [(one["name"], one["versions"]) for one in listed] == [("card", []), ("card", ["silent@1"])]
+    with Running(tmp_path / "data", file=file) as run:  # and after a restart with the newer file
+        until(lambda: service(run)["warm"] == [1, 2])
+        traffic.run, before = run, dict(traffic.answers)
+        with traffic.going_on():
+            until(lambda: all(traffic.answers[version] > before[version] + 20 for version in (1, 2)))
+        assert traffic.failures == []
+        assert parity(run)["values_different"] == 0
+        assert run.ask("POST", "/api/v1/rollouts/score/promote", b'{"reason": "a test"}')[0] in (200, 404)

@@ -22,8 +22,8 @@ def json_events(fields: Sequence[Field], frame: pl.DataFrame, *, textual: bool) 
 
 
 def json_column(fields: Sequence[Field], frame: pl.DataFrame, *, textual: bool) -> pl.Series:
-    """One JSON object (Binary) per row with the declared fields that `frame` has. `textual`: columns are cells of a CSV file, read
-    by the declared types. Whole milliseconds are written as epoch milliseconds, other times as RFC 3339."""
+    """One JSON object (Binary) per row with the declared fields that `frame` has. `textual`: columns are cells of a CSV file,
+    read by the declared types. Whole milliseconds are written as epoch milliseconds, other times as RFC 3339."""
     present = [field for field in fields if field.name in frame.columns]
     tokens = frame.select(_token(field, frame, textual).fill_null("null").alias(field.name) for field in present)
     parts: list[pl.Expr] = []

@@ -72,7 +72,7 @@ class ViewWriter:
         """`oldest`: the oldest asking time that the state must reach."""
         _, first, code = np.unique(code, return_index=True, return_inverse=True)
         entities = entity_keys(frame, self.layout.view.by, first)
-        keys = [self.layout.key(entity) for entity in entities]
+        keys = self.layout.keys(entities)
         events = self.layout.events(frame)
         changes: Changes = {}
         if self._index is not None:

@@ -19,6 +19,7 @@ _UNITS = {"s": SECOND, "ms": 1_000, "us": 1}
 _PART = re.compile(r"([^.\[\]]+)(\[\d*\])?")
 _NUMBER = re.compile(r"[+-]?(\d+)(\.\d+)?([eE][+-]?\d+)?")
 _ABSENT = object()
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _FEWEST, _MOST = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Microseconds of the years 1 to 9999."""
 
@@ -105,10 +106,15 @@ def exploded(raw: bytes, path: str) -> list[bytes]:
 
 
 def unknown_members(raw: bytes, names: frozenset[str]) -> str | None:
-    """The members of an event that no field is named after, as JSON; None when there are none."""
-    document = msgspec.json.decode(raw)
-    unknown = {name: value for name, value in document.items() if name not in names}
+    """The members of an event that no field is named after, as JSON; None when there are none. Their values stay as they are
+    written, whether a parser could hold them (`1e400`) or not; bytes that are no UTF-8 become U+FFFD."""
+    unknown = {name: value for name, value in members(raw).items() if name not in names}
     return msgspec.json.encode(unknown).decode() if unknown else None
+
+
+def members(raw: bytes) -> dict[str, msgspec.Raw]:
+    """The values of a JSON object as they are written."""
+    return _members(raw.decode(errors="replace").encode())
 
 
 def _paths(field: Field, read: From) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,16 @@ def _reader(view: StoredView, stream: StreamSpec, namespace: Namespace) -> ViewR
     return ViewReader(view, stream, namespace)
 
 
+class _Reach(NamedTuple):
+    """Of some partitions: the `blobs` that tell how far each view is applied, the positions in them, and the oldest asking
+    time that the state of each view reaches, of which `latest` is the latest."""
+
+    blobs: list[bytes | None]
+    positions: dict[str, dict[str, int]]
+    oldest: list[int]
+    latest: int
+
+
 class FeatureReader:
     """Reads the features of a model. `asking`: the stream of which the requests are events; by default the one of the
     views that add the asking event, else the only one."""
@@ -57,7 +67,15 @@ class FeatureReader:
         types = {f.name: f.type for stream in specs.all(StreamSpec) for f in stream.fields}
         if self._asking is not None:
             types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
-        self._keys = sum(view.key_count for view in self._views)
+        counts = [view.key_count for view in self._views]
+        self._keys = sum(counts)
+        firsts = [sum(counts[:number]) for number in range(len(counts))]
+        self._key_places = [
+            [slice(key, None, self._keys) for key in range(first, first + count)]
+            for first, count in zip(firsts, counts, strict=True)
+        ]
+        self._heads: dict[tuple[int, ...], list[bytes]] = {}
+        self._reached: dict[tuple[int, ...], _Reach] = {}
         self._functions = ordered(features)
         columns = features.given
         self._width = len(columns)
@@ -70,7 +88,7 @@ class FeatureReader:
         self._arguments = {name: types.get(name, "float") for name in read if name not in computed}
         dtypes = {c: d for v in self._views for c, d in zip(v.view.columns, v.dtypes(), strict=True)}
         texts = {c for v in features.views for c in v.texts}
-        self._matrix = [place[name] for name in features.columns] if texts else slice(None)
+        self._matrix = [place[name] for name in features.columns] if texts else None
         self._texts = [name for name in read if name in texts]
         self._read_columns = [(name, place[name], dtypes[name]) for name in read if name in dtypes and name not in texts]
         self._nullable = [place for _, place, dtype in self._read_columns if dtype.kind != "f"]
@@ -95,7 +113,7 @@ class FeatureReader:
         FeaturesFailed what a function of the system file raised.
         """
         if not self._partitioned:
-            return self._read_together(asks, [0] * len(self._views))
+            return self._read_together(asks, (0,) * len(self._views))
         groups: dict[tuple[int, ...], list[int]] = {}
         for place, ask in enumerate(asks):
             groups.setdefault(tuple(view.partition(ask.request) for view in self._views), []).append(place)
@@ -104,43 +122,55 @@ class FeatureReader:
             rows.update(zip(places, self._read_together([asks[place] for place in places], partitions), strict=True))
         return [rows[place] for place in range(len(asks))]
 
-    def _read_together(self, asks: Sequence[Ask], partitions: Sequence[int]) -> list[Result]:
+    def _read_together(self, asks: Sequence[Ask], partitions: tuple[int, ...]) -> list[Result]:
         """The requests whose keys lie in these partitions of the views' streams."""
         found: dict[int, Result] = {}
-        wanted = [view.layout.applied_key_of(part) for view, part in zip(self._views, partitions, strict=True)]
+        wanted = self._applied_keys(partitions)
         for place, ask in enumerate(asks):
-            missing = self._missing(ask)
-            if missing is None:
-                for view in self._views:
-                    wanted += view.keys(ask.request)
+            request = ask.request
+            for name in self._needs[ask.own_id is not None]:
+                if name not in request:
+                    found[place] = InvalidInput(f"the request has no field `{name}`", hint="send it", field=name)
+                    break
             else:
-                found[place] = missing
+                for view in self._views:
+                    wanted += view.keys(request)
         blobs = self._online.get_many(wanted)
-        applied = [view.applied(blob, part) for view, blob, part in zip(self._views, blobs, partitions, strict=False)]
-        blobs = blobs[len(applied) :]
-        positions = {view.view.name: offsets for view, (offsets, _) in zip(self._views, applied, strict=True)}
-        latest = max((oldest for _, oldest in applied), default=0)
-        places = [place for place in range(len(asks)) if place not in found]
-        for number in reversed(range(len(places))):
-            ask = asks[places[number]]
-            if ask.at < latest:
-                found[places[number]] = self._too_old(ask.at, applied)
+        reach = self._reach(blobs[: len(self._views)], partitions)
+        del blobs[: len(self._views)]
+        places = [place for place in range(len(asks)) if place not in found] if found else list(range(len(asks)))
+        late = not places or min([ask.at for ask in asks]) < reach.latest
+        for number in reversed(range(len(places))) if late else ():
+            at = asks[places[number]].at
+            if at < reach.latest:
+                found[places[number]] = self._too_old(at, reach.oldest)
                 del places[number], blobs[number * self._keys : (number + 1) * self._keys]
+        if len(places) == len(asks):
+            return list(self._rows(asks, blobs, reach.positions))
         if places:
-            rows = self._rows([asks[place] for place in places], blobs, positions)
+            rows = self._rows([asks[place] for place in places], blobs, reach.positions)
             found.update(zip(places, rows, strict=True))
         return [found[place] for place in range(len(asks))]
 
-    def _missing(self, ask: Ask) -> InvalidInput | None:
-        request = ask.request
-        for name in self._needs[ask.own_id is not None]:
-            if name not in request:
-                return InvalidInput(f"the request has no field `{name}`", hint="send it", field=name)
-        return None
+    def _applied_keys(self, partitions: tuple[int, ...]) -> list[bytes]:
+        """Where it stands how far each view is applied."""
+        if partitions not in self._heads:
+            keyed = zip(self._views, partitions, strict=True)
+            self._heads[partitions] = [view.layout.applied_key_of(partition) for view, partition in keyed]
+        return self._heads[partitions].copy()
 
-    def _too_old(self, at: int, applied: Sequence[tuple[dict[str, int], int]]) -> InvalidInput:
-        views = zip(self._views, applied, strict=True)
-        return next(view.too_old(at, oldest) for view, (_, oldest) in views if at < oldest)
+    def _reach(self, blobs: list[bytes | None], partitions: tuple[int, ...]) -> _Reach:
+        """What the states of the partitions reach, by how far each view is applied: unpacked again when that has moved."""
+        known = self._reached.get(partitions)
+        if known is None or known.blobs != blobs:
+            applied = [view.applied(blob, part) for view, blob, part in zip(self._views, blobs, partitions, strict=True)]
+            positions = {view.view.name: offsets for view, (offsets, _) in zip(self._views, applied, strict=True)}
+            oldest = [oldest for _, oldest in applied]
+            known = self._reached[partitions] = _Reach(blobs, positions, oldest, max(oldest, default=0))
+        return known
+
+    def _too_old(self, at: int, oldest: Sequence[int]) -> InvalidInput:
+        return next(view.too_old(at, moment) for view, moment in zip(self._views, oldest, strict=True) if at < moment)
 
     def _rows(self, asks: Sequence[Ask], blobs: list[bytes | None], positions: dict[str, dict[str, int]]) -> Sequence[Result]:
         """What fails is tried again row by row: then the failure is that of its row alone."""
@@ -155,33 +185,36 @@ class FeatureReader:
     def _evaluated(
         self, asks: Sequence[Ask], blobs: list[bytes | None], positions: dict[str, dict[str, int]]
     ) -> list[FeatureRow]:
-        at = np.array([ask.at for ask in asks], np.int64)
         is_event = [ask.own_id is not None for ask in asks]
+        is_none = [False] * len(asks)
         values = np.empty((len(asks), self._width))
         texts: dict[str, np.ndarray] = {}
         ages = []
-        first = 0
-        for view, place in zip(self._views, self._places, strict=True):
-            events = is_event if view.view.stream == self._asking else [False] * len(asks)
-            keys = range(first, first + view.key_count)
-            found = view.read(asks, at, [blobs[key :: self._keys] for key in keys], events)
+        for view, place, keys in zip(self._views, self._places, self._key_places, strict=True):
+            found = view.read(asks, [blobs[key] for key in keys], is_event if view.view.stream == self._asking else is_none)
             values[:, place] = found.values
-            texts.update(found.texts)
+            if found.texts:
+                texts.update(found.texts)
             ages.append(found.ages)
-            first += view.key_count
         for name, column in self._fields:
             given = [ask.request[name] for ask in asks]
             values[:, column] = [np.nan if value is None else value for value in given]
         if self._functions:
             self._evaluate(asks, values, texts)
+        if self._matrix is not None:
+            values = values[:, self._matrix]
+        if len(asks) == 1:
+            return [FeatureRow(values[0], positions, {name: age[0] for name, age in zip(positions, ages, strict=True)})]
         by_row = zip(*ages, strict=True) if ages else [()] * len(asks)
-        values = values[:, self._matrix]
         return [
             FeatureRow(row, positions, dict(zip(positions, age, strict=True))) for row, age in zip(values, by_row, strict=True)
         ]
 
     def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]) -> None:
         """Fill in the columns of the functions, for all rows whose nulls are alike together."""
+        if len(asks) == 1:
+            self._evaluate_alike([0], asks, values, texts)
+            return
         for group in same_nulls(self._arguments, [ask.request for ask in asks]):
             alike: dict[bytes, list[int]] = {}
             if self._nullable:

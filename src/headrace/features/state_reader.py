@@ -42,18 +42,18 @@ class StateReader(Generic[View]):
     def __init__(self, view: View, stream: StreamSpec, namespace: Namespace) -> None:
         self.view = view
         self.layout = StateLayout(view, stream, namespace)
-        self.view = view
         self._lateness = stream.lateness
         self._words = self.layout.words
         self._width = len(self._words)
         self._prefix = self.layout.prefix
         self._streams = (stream.name,) if view.join is None else (stream.name, view.join.report)
-        self._applied: tuple[bytes | None, dict[str, int], int] = (b"", {}, 0)
+        self._by = view.by[0] if len(view.by) == 1 else None
+        self._has_texts = bool(view.text_sources)
 
     @property
     def key_count(self) -> int:
         """The number of `keys`."""
-        return 1 + bool(self.view.text_sources)
+        return 1 + self._has_texts
 
     def dtypes(self) -> list[np.dtype[Any]]:
         """The NumPy type of each column, as functions that read it take it."""
@@ -61,14 +61,14 @@ class StateReader(Generic[View]):
 
     def keys(self, request: Mapping[str, Any]) -> list[bytes]:
         """What to read from the online store: the state, and its texts where it has any."""
+        if self._by is not None and type(value := request[self._by]) is int:
+            keys = [self._prefix + b"%d" % value]
+            return [*keys, self.layout.texts_key(b"%d" % value)] if self._has_texts else keys
         values = tuple([request[name] for name in self.view.by])
-        if len(values) == 1 and type(values[0]) is int:
-            keys = [self._prefix + b"%d" % values]
-        else:
-            keys = [NO_KEY if None in values else self.layout.key(key_bytes(values))]
-        if self.view.text_sources:
-            keys.append(NO_KEY if None in values else self.layout.texts_key(key_bytes(values)))
-        return keys
+        if None in values:
+            return [NO_KEY] * (1 + self._has_texts)
+        entity = key_bytes(values)
+        return [self.layout.key(entity), *([self.layout.texts_key(entity)] if self._has_texts else ())]
 
     def partition(self, request: Mapping[str, Any]) -> int:
         """The partition of the view's stream that has the events of the request's key."""
@@ -77,12 +77,9 @@ class StateReader(Generic[View]):
 
     def applied(self, blob: bytes | None, partition: int) -> tuple[dict[str, int], int]:
         """The applied position of each stream, and the oldest asking time that the state still reaches."""
-        if blob is None or blob != self._applied[0]:
-            applied = Applied.unpack(blob)
-            own = max(applied.stream, base_of(partition) - 1)
-            positions = dict(zip(self._streams, (own, applied.report), strict=False))
-            self._applied = (blob, positions, applied.watermark - self._lateness)
-        return self._applied[1:]
+        applied = Applied.unpack(blob)
+        own = max(applied.stream, base_of(partition) - 1)
+        return dict(zip(self._streams, (own, applied.report), strict=False)), applied.watermark - self._lateness
 
     def too_old(self, at: int, oldest: int) -> InvalidInput:
         return InvalidInput(

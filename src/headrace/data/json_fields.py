@@ -73,15 +73,30 @@ def flattener(fields: Sequence[Field]) -> Callable[[bytes], bytes] | None:
 
     def flat(raw: bytes) -> bytes:
         try:
-            document = msgspec.json.decode(raw)
-            if not isinstance(document, dict):
-                return raw
-            found = {name: value for name, read in readers if (value := read(document)) is not _ABSENT}
+            document, readable = _document(raw)
+            found = {name: value for name, read in readers if (value := read(readable)) is not _ABSENT}
             return msgspec.json.encode({**document, **found})
         except (*UNREADABLE, OverflowError):
             return raw
 
     return flat
+
+
+def _document(raw: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The members of a JSON object, and those among them that a parser can hold. UNREADABLE for what is none."""
+    try:
+        document = msgspec.json.decode(raw, type=dict[str, Any])
+    except UNREADABLE:
+        written = _members(raw)
+        return written, {name: found for name, value in written.items() for found in _readable(value)}
+    return document, document
+
+
+def _readable(value: msgspec.Raw) -> list[Any]:
+    try:
+        return [msgspec.json.decode(value)]
+    except UNREADABLE:
+        return []
 
 
 def exploded(raw: bytes, path: str) -> list[bytes]:
@@ -115,6 +130,11 @@ def unknown_members(raw: bytes, names: frozenset[str]) -> str | None:
 def members(raw: bytes) -> dict[str, msgspec.Raw]:
     """The values of a JSON object as they are written."""
     return _members(raw.decode(errors="replace").encode())
+
+
+def path_roots(field: Field) -> list[str]:
+    """The members of an event in which the field's paths begin."""
+    return [] if field.read is None else [str(path_parts(path)[0]) for path in _paths(field, field.read)]
 
 
 def _paths(field: Field, read: From) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from struct import Struct
 
 import numpy as np
 
@@ -32,6 +33,8 @@ class AttributeReader(StateReader[AttributeView]):
         self._only: slice | None = None
         if len(floats) == len(view.source_columns):
             self._only = slice(self._floats[1][0], self._floats[1][0] + len(floats))
+        self._of_one = HEADER.size + 8 * self._width
+        self._times = Struct(f"<{HEADER.size}xq{8 * (self._words['created'] - 1)}xq").unpack_from
         self._unknown = np.full(self._width, np.nan).tobytes()
 
     def _place(self, columns: Sequence[tuple[int, str]]) -> tuple[list[int], list[int]]:
@@ -56,13 +59,20 @@ class AttributeReader(StateReader[AttributeView]):
             age: int | None = None
             event = self._unknown
             if blob is not None:
-                words = memoryview(blob).cast("q")
-                size = (len(words) - FIRST) // width
-                newest = self._newest(words, size, asks[row], is_event[row])
-                if newest >= FIRST:
-                    age = asks[row].at - words[newest]
+                at = asks[row].at
+                time, created = self._times(blob)
+                if len(blob) == self._of_one and time <= at and created <= at and not (is_event[row] and time == at):
+                    age = at - time
                     if ttl is None or age <= ttl:
-                        event = blob[HEADER.size :] if size == 1 else words[newest::size].tobytes()
+                        event = blob[HEADER.size :]
+                else:
+                    words = memoryview(blob).cast("q")
+                    size = (len(words) - FIRST) // width
+                    newest = self._newest(words, size, asks[row], is_event[row])
+                    if newest >= FIRST:
+                        age = at - words[newest]
+                        if ttl is None or age <= ttl:
+                            event = words[newest::size].tobytes()
             if event is self._unknown:
                 gone.append(row)
             chosen.append(event)

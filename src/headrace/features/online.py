@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from headrace.kernel.namespace import Namespace
 from headrace.kernel.specs import Specs
 
 Result = FeatureRow | HeadraceError
+Blobs = Sequence[bytes | None]
 
 
 class FeaturesFailed(HeadraceError):
@@ -68,12 +70,8 @@ class FeatureReader:
         if self._asking is not None:
             types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
         counts = [view.key_count for view in self._views]
-        self._keys = sum(counts)
-        firsts = [sum(counts[:number]) for number in range(len(counts))]
-        self._key_places = [
-            [slice(key, None, self._keys) for key in range(first, first + count)]
-            for first, count in zip(firsts, counts, strict=True)
-        ]
+        ends = list(accumulate(counts))
+        self._key_places = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
         self._heads: dict[tuple[int, ...], list[bytes]] = {}
         self._reached: dict[tuple[int, ...], _Reach] = {}
         self._functions = ordered(features)
@@ -125,31 +123,29 @@ class FeatureReader:
     def _read_together(self, asks: Sequence[Ask], partitions: tuple[int, ...]) -> list[Result]:
         """The requests whose keys lie in these partitions of the views' streams."""
         found: dict[int, Result] = {}
-        wanted = self._applied_keys(partitions)
         for place, ask in enumerate(asks):
             request = ask.request
             for name in self._needs[ask.own_id is not None]:
                 if name not in request:
                     found[place] = InvalidInput(f"the request has no field `{name}`", hint="send it", field=name)
                     break
-            else:
-                for view in self._views:
-                    wanted += view.keys(request)
-        blobs = self._online.get_many(wanted)
-        reach = self._reach(blobs[: len(self._views)], partitions)
-        del blobs[: len(self._views)]
-        places = [place for place in range(len(asks)) if place not in found] if found else list(range(len(asks)))
-        late = not places or min([ask.at for ask in asks]) < reach.latest
-        for number in reversed(range(len(places))) if late else ():
-            at = asks[places[number]].at
-            if at < reach.latest:
-                found[places[number]] = self._too_old(at, reach.oldest)
-                del places[number], blobs[number * self._keys : (number + 1) * self._keys]
-        if len(places) == len(asks):
-            return list(self._rows(asks, blobs, reach.positions))
+        places = [place for place in range(len(asks)) if place not in found] if found else range(len(asks))
+        requests = [asks[place].request for place in places]
+        head, count = self._applied_keys(partitions), len(places)
+        keys = [keys for view in self._views for keys in view.keys(requests)]
+        blobs = self._online.get_many(chain(head, *keys))
+        reach = self._reach(blobs[: len(head)], partitions)
+        columns = [blobs[first : first + count] for first in range(len(head), len(blobs), count)] if count else []
+        if count and min([asks[place].at for place in places]) < reach.latest:
+            reached = [number for number, place in enumerate(places) if asks[place].at >= reach.latest]
+            late = [place for place in places if asks[place].at < reach.latest]
+            found.update((place, self._too_old(asks[place].at, reach.oldest)) for place in late)
+            places = [places[number] for number in reached]
+            columns = [[column[number] for number in reached] for column in columns]
+        if not found:
+            return list(self._rows(asks, columns, reach.positions))
         if places:
-            rows = self._rows([asks[place] for place in places], blobs, reach.positions)
-            found.update(zip(places, rows, strict=True))
+            found.update(zip(places, self._rows([asks[place] for place in places], columns, reach.positions), strict=True))
         return [found[place] for place in range(len(asks))]
 
     def _applied_keys(self, partitions: tuple[int, ...]) -> list[bytes]:
@@ -157,7 +153,7 @@ class FeatureReader:
         if partitions not in self._heads:
             keyed = zip(self._views, partitions, strict=True)
             self._heads[partitions] = [view.layout.applied_key_of(partition) for view, partition in keyed]
-        return self._heads[partitions].copy()
+        return self._heads[partitions]
 
     def _reach(self, blobs: list[bytes | None], partitions: tuple[int, ...]) -> _Reach:
         """What the states of the partitions reach, by how far each view is applied: unpacked again when that has moved."""
@@ -172,26 +168,25 @@ class FeatureReader:
     def _too_old(self, at: int, oldest: Sequence[int]) -> InvalidInput:
         return next(view.too_old(at, moment) for view, moment in zip(self._views, oldest, strict=True) if at < moment)
 
-    def _rows(self, asks: Sequence[Ask], blobs: list[bytes | None], positions: dict[str, dict[str, int]]) -> Sequence[Result]:
-        """What fails is tried again row by row: then the failure is that of its row alone."""
+    def _rows(self, asks: Sequence[Ask], blobs: Sequence[Blobs], positions: dict[str, dict[str, int]]) -> Sequence[Result]:
+        """`blobs` are the values of the views' keys, for each key those of all requests. What fails is tried again row by row:
+        then the failure is that of its row alone."""
         try:
             return self._evaluated(asks, blobs, positions)
         except Exception as error:  # noqa: BLE001 - the functions are the user's
             if len(asks) == 1:
                 return [error if isinstance(error, HeadraceError) else FeaturesFailed.of(error)]
-        own = [blobs[row * self._keys : (row + 1) * self._keys] for row in range(len(asks))]
+        own = [[[column[row]] for column in blobs] for row in range(len(asks))]
         return [row for ask, mine in zip(asks, own, strict=True) for row in self._rows([ask], mine, positions)]
 
-    def _evaluated(
-        self, asks: Sequence[Ask], blobs: list[bytes | None], positions: dict[str, dict[str, int]]
-    ) -> list[FeatureRow]:
+    def _evaluated(self, asks: Sequence[Ask], blobs: Sequence[Blobs], positions: dict[str, dict[str, int]]) -> list[FeatureRow]:
         is_event = [ask.own_id is not None for ask in asks]
         is_none = [False] * len(asks)
         values = np.empty((len(asks), self._width))
         texts: dict[str, np.ndarray] = {}
         ages = []
         for view, place, keys in zip(self._views, self._places, self._key_places, strict=True):
-            found = view.read(asks, [blobs[key] for key in keys], is_event if view.view.stream == self._asking else is_none)
+            found = view.read(asks, blobs[keys], is_event if view.view.stream == self._asking else is_none)
             values[:, place] = found.values
             if found.texts:
                 texts.update(found.texts)
@@ -203,12 +198,12 @@ class FeatureReader:
             self._evaluate(asks, values, texts)
         if self._matrix is not None:
             values = values[:, self._matrix]
-        if len(asks) == 1:
-            return [FeatureRow(values[0], positions, {name: age[0] for name, age in zip(positions, ages, strict=True)})]
-        by_row = zip(*ages, strict=True) if ages else [()] * len(asks)
-        return [
-            FeatureRow(row, positions, dict(zip(positions, age, strict=True))) for row, age in zip(values, by_row, strict=True)
-        ]
+        if len(ages) == 1:
+            (name,) = positions
+            known = [{name: age} for age in ages[0]]
+        else:
+            known = [dict(zip(positions, age, strict=True)) for age in zip(*ages, strict=True)] or [{} for _ in asks]
+        return list(map(FeatureRow, values, repeat(positions), known))
 
     def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]) -> None:
         """Fill in the columns of the functions, for all rows whose nulls are alike together."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.data.types import FieldType, StreamSpec
 from headrace.features.column_types import column_types
-from headrace.features.state import Applied, StateLayout
+from headrace.features.state import LONGEST_KEY, Applied, StateLayout
 from headrace.features.types import StoredView
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import key_bytes
@@ -59,16 +59,20 @@ class StateReader(Generic[View]):
         """The NumPy type of each column, as functions that read it take it."""
         return [np.dtype(ARRAYS[kind]) for kind in column_types(self.view, self.layout.stream).values()]
 
-    def keys(self, request: Mapping[str, Any]) -> list[bytes]:
-        """What to read from the online store: the state, and its texts where it has any."""
-        if self._by is not None and type(value := request[self._by]) is int:
-            keys = [self._prefix + b"%d" % value]
-            return [*keys, self.layout.texts_key(b"%d" % value)] if self._has_texts else keys
-        values = tuple([request[name] for name in self.view.by])
-        if None in values:
-            return [NO_KEY] * (1 + self._has_texts)
-        entity = key_bytes(values)
-        return [self.layout.key(entity), *([self.layout.texts_key(entity)] if self._has_texts else ())]
+    def keys(self, requests: Sequence[Mapping[str, Any]]) -> list[list[bytes]]:
+        """What to read from the online store: the states, and their texts where they have any."""
+        entities: list[bytes | None] = []
+        for request in requests:
+            if self._by is not None and type(value := request[self._by]) is int:
+                entities.append(b"%d" % value)
+            else:
+                values = tuple([request[name] for name in self.view.by])
+                entities.append(None if None in values else key_bytes(values))
+        prefix, key = self._prefix, self.layout.key
+        keys = [[NO_KEY if e is None else prefix + e if len(e) <= LONGEST_KEY else key(e) for e in entities]]
+        if self._has_texts:
+            keys.append([NO_KEY if entity is None else self.layout.texts_key(entity) for entity in entities])
+        return keys
 
     def partition(self, request: Mapping[str, Any]) -> int:
         """The partition of the view's stream that has the events of the request's key."""

@@ -56,12 +56,12 @@ class ViewReader(StateReader[WindowView]):
     def key_count(self) -> int:
         return super().key_count + (self._index is not None)
 
-    def keys(self, request: Mapping[str, Any]) -> list[bytes]:
-        """As of any view, and the report of the asking event where that may be added."""
-        keys = super().keys(request)
+    def keys(self, requests: Sequence[Mapping[str, Any]]) -> list[list[bytes]]:
+        """As of any view, and the reports of the asking events where those may be added."""
+        keys = super().keys(requests)
         if self._index is not None:
-            on = request[self._index.on]
-            keys.append(NO_KEY if on is None else self._index.key(on))
+            given = [request[self._index.on] for request in requests]
+            keys.append([NO_KEY if on is None else self._index.key(on) for on in given])
         return keys
 
     def read(self, asks: Sequence[Ask], blobs: Sequence[Sequence[bytes | None]], is_event: Sequence[bool]) -> ViewValues:

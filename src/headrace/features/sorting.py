@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+
+BLOCK = 1 << 16
+"""Elements that are worked on at once: intermediate arrays stay in the processor's cache."""
+
+
+def blocks(length: int) -> Iterator[slice]:
+    """Slices of BLOCK elements, the last one shorter, that cover `length`."""
+    return (slice(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK))
 
 
 def stable_argsort(codes: np.ndarray) -> np.ndarray:
@@ -12,23 +22,29 @@ def stable_argsort(codes: np.ndarray) -> np.ndarray:
     (`numpy.sort` is vectorised, and its result says the order). Only rows that are equal in those bits, mostly few, are
     then sorted by the lower ones.
     """
-    number = np.uint64(max(len(codes) - 1, 1).bit_length())
+    number = max(len(codes) - 1, 1).bit_length()
     bits = (int(codes.max()) if len(codes) else 0).bit_length()
-    shift = np.uint64(max(bits + int(number) - 64, 0))
-    packed = codes.view(np.uint64) >> shift
-    packed <<= number
-    packed |= np.arange(len(codes), dtype=np.uint64)
+    shift = max(bits + number - 64, 0)
+    packed = np.empty(len(codes), np.uint64)
+    for block in blocks(len(codes)):
+        part = packed[block]
+        np.right_shift(codes[block].view(np.uint64), np.uint64(shift), out=part)
+        part <<= np.uint64(number)
+        part |= np.arange(block.start, block.stop, dtype=np.uint64)
     packed.sort()
-    if not shift:
-        packed &= np.uint64((1 << int(number)) - 1)
-        return packed.view(np.int64)
-    rows, group = runs((packed[1:] ^ packed[:-1]) >> number == 0)
-    packed &= np.uint64((1 << int(number)) - 1)
     index = packed.view(np.int64)
+    if not shift:
+        packed &= np.uint64((1 << number) - 1)
+        return index
+    same = np.zeros(max(len(codes) - 1, 0), bool)
+    for block in blocks(len(same)):
+        same[block] = (packed[block] ^ packed[block.start + 1 : block.stop + 1]) < np.uint64(1 << number)
+    packed &= np.uint64((1 << number) - 1)
+    rows, group = runs(same)
     if len(rows):
         places = index[rows]
-        lower = codes[places] & ((1 << int(shift)) - 1)
-        lower |= group << int(shift)
+        lower = codes[places] & ((1 << shift) - 1)
+        lower |= group << shift
         index[rows] = places[stable_argsort(lower)]
     return index
 

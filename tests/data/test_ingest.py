@@ -207,6 +207,17 @@ def test_what_would_be_read_as_something_else_is_refused(
         ingest(make_context(SPECS), "order", tmp_path / name)
 
 
+@pytest.mark.parametrize(("name", "content"), [("a.ndjson", GOOD[0]), ("a.csv", H + b"g0,2026-01-30,1,1,")])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(
+    make_context: MakeContext, tmp_path: Path, name: str, content: bytes
+) -> None:
+    ctx = make_context(SPECS)
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content)
+    ingest(ctx, "order", tmp_path / name)
+    apply_all(ctx)
+    assert history(ctx, "order")["id"].to_list() == ["g0"]
+
+
 def test_the_same_bytes_under_another_format_are_another_file(make_context: MakeContext, tmp_path: Path) -> None:
     ctx = make_context(SPECS)
     for name in ("a.ndjson", "a.csv"):

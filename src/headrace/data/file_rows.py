@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -180,10 +181,11 @@ def _unpacking(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 
 def _blocks(path: Path, kind: Format, block_bytes: int) -> Iterator[bytes]:
     """The content in blocks that end where a record ends."""
-    rest, total = b"", path.stat().st_size
+    rest, total, mark = b"", path.stat().st_size, codecs.BOM_UTF8
     with _unpacking(path) as (content, raw):
         while block := content.read(block_bytes):
-            block = rest + block
+            block = (rest + block).removeprefix(mark)
+            mark = b""
             end = _record_end(block) if kind == "csv" else block.rfind(b"\n")
             if end < 0 and len(block) > LONGEST_RECORD:
                 raise InvalidInput(f"`{path}` has a record of more than {LONGEST_RECORD} bytes", hint="check the file's format")

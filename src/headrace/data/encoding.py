@@ -13,20 +13,26 @@ from headrace.data.types import Field
 
 _INTEGER = r"^[+-]?\d{1,18}$"
 _NEEDS_ESCAPE = r'[\\"\x00-\x1f]'
+_INFINITE = {"inf": "Infinity", "-inf": "-Infinity"}
+"""As the parser spells them that names the field at fault."""
 _BOOLS = {"true": "true", "false": "false", "True": "true", "False": "false", "TRUE": "true", "FALSE": "false"}
 
 
 def json_events(fields: Sequence[Field], frame: pl.DataFrame, *, textual: bool) -> list[bytes]:
-    """One JSON object per row with the declared fields that `frame` has. `textual`: columns are cells of a CSV file, read
-    by the declared types. Whole milliseconds are written as epoch milliseconds, other times as RFC 3339."""
+    """`json_column` as a list."""
+    return json_column(fields, frame, textual=textual).to_list()
+
+
+def json_column(fields: Sequence[Field], frame: pl.DataFrame, *, textual: bool) -> pl.Series:
+    """One JSON object (Binary) per row with the declared fields that `frame` has. `textual`: columns are cells of a CSV file,
+    read by the declared types. Whole milliseconds are written as epoch milliseconds, other times as RFC 3339."""
     present = [field for field in fields if field.name in frame.columns]
     tokens = frame.select(_token(field, frame, textual).fill_null("null").alias(field.name) for field in present)
     parts: list[pl.Expr] = []
     for position, field in enumerate(present):
         name = msgspec.json.encode(field.name).decode()
         parts += [pl.lit(f"{',' if position else '{'}{name}:"), pl.col(field.name)]
-    text = tokens.select(pl.concat_str([*parts, pl.lit("}")]).cast(pl.Binary).alias("event"))
-    return text["event"].to_list()
+    return tokens.select(pl.concat_str([*parts, pl.lit("}")]).cast(pl.Binary).alias("event")).to_series()
 
 
 def _quoted(column: pl.Expr) -> pl.Expr:
@@ -43,13 +49,30 @@ def _token(field: Field, frame: pl.DataFrame, textual: bool) -> pl.Expr:
         return _typed_cell(field, column)
     if dtype == pl.String:
         return _quoted(column)
-    if dtype == pl.Boolean or dtype.is_integer() or dtype.is_float():
+    if dtype == pl.Boolean or dtype.is_integer():
         return column.cast(pl.String)
+    if dtype.is_float():
+        return column.cast(pl.String).replace(_INFINITE)
+    if dtype == pl.Binary:
+        return column.map_elements(_binary, return_dtype=pl.String)
     if dtype.is_decimal():
         return column.cast(pl.Float64).cast(pl.String)
     if dtype.is_temporal() or dtype in (pl.Categorical, pl.Enum):
         return _quoted(column.cast(pl.String))
-    return column.map_elements(lambda value: msgspec.json.encode(value, enc_hook=str).decode(), return_dtype=pl.String)
+    return column.map_elements(lambda value: msgspec.json.encode(value, enc_hook=_plain).decode(), return_dtype=pl.String)
+
+
+def _plain(value: object) -> object:
+    """What JSON has no type for: an array of a list column, or a text."""
+    return value.to_list() if isinstance(value, pl.Series) else str(value)
+
+
+def _binary(value: bytes) -> str:
+    """UTF-8 is a text, as some writers of Parquet store it; other bytes are an object, which no field takes."""
+    try:
+        return msgspec.json.encode(value.decode()).decode()
+    except UnicodeDecodeError:
+        return msgspec.json.encode({"base64": value}).decode()
 
 
 def _typed_cell(field: Field, column: pl.Expr) -> pl.Expr:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import polars as pl
 from onnx import TensorProto, helper
 from running import Running
 
@@ -88,7 +89,7 @@ class Traffic:
         self.sent: list[dict[str, Any]] = []
         self.append([sale(number) for number in range(first)])
         self.answers: dict[int, int] = {}
-        self.asking = False
+        self.asking, self.asked = False, 10_000_000
         self._batch = batch
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._append), threading.Thread(target=self._ask)]
@@ -103,9 +104,15 @@ class Traffic:
         for thread in self._threads:
             thread.join()
 
+    def going_on(self) -> Traffic:
+        """The same traffic again, after a stop."""
+        again = Traffic(self.run, first=0)
+        again.sent, again.answers, again.failures, again.asking = self.sent, self.answers, self.failures, True
+        again.asked = self.asked
+        return again
+
     def append(self, rows: list[dict[str, Any]]) -> None:
-        body = "\n".join(json.dumps(shown(row)) for row in rows).encode()
-        status, answer, _ = self.run.ask("POST", "/streams/sale/events", body, Content_Type="application/x-ndjson")
+        status, answer = append(self.run, rows)
         if status != 200:
             self.failures.append(f"append {status} {answer}")
         self.sent += rows
@@ -116,18 +123,23 @@ class Traffic:
             self.append([sale(number) for number in range(first, first + self._batch)])
 
     def _ask(self) -> None:
-        number = 10_000_000
         while not self._stop.wait(0.005):
             if not self.asking:
                 continue
-            number += 1
+            self.asked += 1
             newest = self.sent[-1]["at"] if self.sent else START
-            body = json.dumps({**shown(sale(number)), "at": newest.isoformat()}).encode()
+            body = json.dumps({**shown(sale(self.asked)), "at": newest.isoformat()}).encode()
             status, answer, _ = self.run.ask("POST", "/services/score/predict", body)
             if status != 200:
                 self.failures.append(f"predict {status} {answer}")
             else:
                 self.answers[answer["version"]] = self.answers.get(answer["version"], 0) + 1
+
+
+def append(run: Running, rows: list[dict[str, Any]]) -> tuple[int, Any]:
+    body = "\n".join(json.dumps(shown(row)) for row in rows).encode()
+    status, answer, _ = run.ask("POST", "/streams/sale/events", body, Content_Type="application/x-ndjson")
+    return status, answer
 
 
 def until(true: Callable[[], bool], what: Callable[[], object] = lambda: "", seconds: float = 90) -> None:
@@ -179,6 +191,13 @@ def release(run: Running, folder: Path, weights: list[float]) -> int:
     return number
 
 
+def promote(run: Running) -> None:
+    """Give every request to the challenger."""
+    (newest, *_) = run.ask("GET", "/api/v1/rollouts")[1]
+    status, answer, _ = run.ask("POST", f"/api/v1/rollouts/{newest['id']}/promote", b'{"reason": "a test"}')
+    assert (status, answer["state"]) == (200, "promoted"), answer
+
+
 def service(run: Running) -> dict[str, Any]:
     (found,) = run.ask("GET", "/api/v1/services")[1]
     return dict(found)
@@ -198,17 +217,35 @@ def parity(run: Running) -> dict[str, Any]:
 def check_values(run: Running, rows: list[dict[str, Any]], *, new: bool) -> None:
     """Every key's features, as the online store has them now, are those of a plain loop over the acknowledged sales."""
     at = max(row["at"] for row in rows)
+    by_card: dict[int, list[dict[str, Any]]] = {card: [] for card in range(CARDS)}
+    for row in rows:
+        by_card[row["card"]].append(row)
     for card in range(CARDS):
         asked = {"field": [f"card={card}", "amount=1"], "at": at.isoformat()}
         status, found, _ = run.ask("POST", "/api/v1/features/silent/values", json.dumps(asked).encode())
         assert status == 200, found
-        expected: dict[str, Any] = {"amount": 1.0, "card_sum_1h": sum(within(rows, card, at, HOUR), 0.0)}
+        expected: dict[str, Any] = {"amount": 1.0, "card_sum_1h": sum(within(by_card[card], card, at, HOUR), 0.0)}
         if new:
-            day = within(rows, card, at, DAY)
-            newest = max((row for row in rows if row["card"] == card), key=lambda row: (row["at"], row["n"]), default=None)
+            day = within(by_card[card], card, at, DAY)
+            newest = max(by_card[card], key=lambda row: (row["at"], row["n"]), default=None)
             expected |= {"busy_count_1d": len(day), "busy_sum_1d": sum(day), "twice": 2.0 + sum(day)}
             expected["last_amount"] = None if newest is None else newest["amount"]
         different = {
             name: (found["values"].get(name), value) for name, value in expected.items() if found["values"].get(name) != value
         }
         assert not different, (card, different, found["positions"])
+
+
+def check_logged(run: Running, rows: list[dict[str, Any]], out: Path) -> dict[int, int]:
+    """Every logged value of `card_sum_1h` and `card_sum_1d` is that of a plain loop over what was applied then, with the
+    definition of the version; the number of records of each version. Offsets count the sales in the order of `rows`."""
+    code, _ = run.command("predictions", "export", "score", "--out", out)
+    assert code == 0
+    counts: dict[int, int] = {}
+    for row in pl.read_parquet(out).rows(named=True):
+        counts[row["version"]] = counts.get(row["version"], 0) + 1
+        applied = rows[: json.loads(row["read_position"])["card"]["sale"] + 1]
+        hour, day = (within(applied, int(row["entity_key"]), row["at"], width) for width in (HOUR, DAY))
+        expected = (sum(hour, 0.0), None) if row["version"] == 1 else (None, sum((value for value in day if value > 50), 0.0))
+        assert (row["card_sum_1h"], row["card_sum_1d"]) == expected, row
+    return counts

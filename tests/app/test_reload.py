@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 from reload_world import (
+    CARDS,
+    OTHER_CARD,
     Traffic,
     all_applied,
+    append,
+    check_logged,
     check_values,
     parity,
+    promote,
     release,
     reload,
+    sale,
     service,
     system,
     until,
@@ -78,4 +87,39 @@ def test_two_definitions_of_one_feature_answer_side_by_side(tmp_path: Path) -> N
             until(lambda: all(traffic.answers[version] > before[version] + 20 for version in (1, 2)))
         assert traffic.failures == []
         assert parity(run)["values_different"] == 0
-        assert run.ask("POST", "/api/v1/rollouts/score/promote", b'{"reason": "a test"}')[0] in (200, 404)
+        promote(run)
+        assert release(run, tmp_path, [0.01, 0.006]) == 3
+        until(lambda: service(run)["warm"] == [2, 3])
+        promote(run)
+    assert "view.dropped" not in run.log.read_text()  # a rollback from 2 would have brought version 1 back
+    with Running(tmp_path / "data", "--log-level", "info", file=file) as run:
+        assert [one["name"] for one in run.ask("GET", "/api/v1/features")[1]] == ["card"]
+    (dropped,) = re.findall(r"view.dropped .*keys=(\d+)", run.log.read_text())
+    assert int(dropped) == CARDS + 1
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_feature_is_built_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """The work process dies with a part of the history applied; the next one goes on from there."""
+    file, events = tmp_path / "shop.py", tmp_path / "sales.parquet"
+    file.write_text(system())
+    sent = [sale(number) for number in range(400_000)]
+    pl.DataFrame(sent).write_parquet(events)
+
+    def busy(run: Running) -> dict[str, Any]:
+        return next(one for one in run.ask("GET", "/api/v1/features")[1] if one["name"] == "busy")
+
+    with Running(tmp_path / "data", "--log-level", "info", file=file) as run:
+        assert run.command("ingest", "sale", events)[0] == 0
+        until(lambda: all_applied(run, len(sent)))
+        file.write_text(system(new=True))
+        assert reload(run)["adopted"]
+        until(lambda: busy(run)["position"]["sale"] >= 0)
+        run.process.send_signal(signal.SIGKILL)
+        run.process.wait()
+    assert "view.handed_over" not in run.log.read_text()
+    with Running(tmp_path / "data", file=file) as run:
+        append(run, later := [sale(number) for number in range(len(sent), len(sent) + 1_000)])
+        until(lambda: all_applied(run, len(sent + later)))
+        until(lambda: busy(run)["built"])
+        check_values(run, sent + later, new=True)

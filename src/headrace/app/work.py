@@ -13,6 +13,7 @@ from headrace.engines.context import Context
 from headrace.kernel.identity import SYSTEM
 from headrace.kernel.log import LOG
 from headrace.ledger.sequencer import Sequencer
+from headrace.release.live import drop_unneeded
 from headrace.system.loop import Loop
 from headrace.training.runs import fail_abandoned
 
@@ -54,6 +55,7 @@ class Work:
         abandoned = fail_abandoned(self.ctx)
         if abandoned:
             LOG.warning("runs of dead processes ended as failed", runs=abandoned)
+        drop_unneeded(self.ctx)
         for worker in self.workers:
             worker.start()
 

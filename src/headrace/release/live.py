@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
+from headrace.features.dropping import drop_state
 from headrace.features.types import StoredView, stored_views
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.log import LOG
-from headrace.registry.declarations import definition_of
+from headrace.registry.declarations import definition_of, ever_declared
 from headrace.release import store
 from headrace.serving.routes import published
 from headrace.serving.types import ServiceSpec
@@ -48,3 +49,12 @@ def kept_views(ctx: Context) -> dict[StoredView, list[str]]:
 def needed_views(ctx: Context) -> list[StoredView]:
     """The views that are kept online: what the file declares, and what live versions still read."""
     return [*stored_views(ctx.specs), *kept_views(ctx)]
+
+
+def drop_unneeded(ctx: Context) -> None:
+    """Delete the online state of definitions that ran and that nothing needs now: to be called before anything applies."""
+    needed = {view.definition_hash for view in needed_views(ctx)}
+    for definition in ever_declared(ctx) - needed:
+        keys = drop_state(ctx.online, ctx.namespace, definition)
+        if keys:
+            LOG.info("view.dropped", definition=definition, keys=keys)

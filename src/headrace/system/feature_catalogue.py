@@ -8,21 +8,26 @@ from typing import Any
 
 from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
+from headrace.features.arriving import are_behind
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader, asking_stream
 from headrace.features.types import FeatureSet, RequestFeatures, StoredView, WindowView, stored_views
 from headrace.kernel.errors import InvalidInput, NotFound, UsageError
 from headrace.kernel.specs import Specs
 from headrace.kernel.times import SECOND, format_time, parse_time
+from headrace.release.live import kept_views
 from headrace.system.types import FeatureInfo, ReadFeatures
 from headrace.training.types import ModelSpec
 
 
 def listed(ctx: Context) -> list[FeatureInfo]:
-    """Every declared view and function, in the order of their declaration: views first."""
-    views = stored_views(ctx.specs)
-    online = OnlineViews(ctx, views)
-    found = [_info(ctx.specs, view, online.positions(view)) for view in views]
+    """Every declared view and function, in the order of their declaration: views first; then what only live versions have."""
+    views: dict[StoredView, list[str]] = {view: [] for view in stored_views(ctx.specs)} | kept_views(ctx)
+    online = OnlineViews(ctx, list(views))
+    found = []
+    for view, versions in views.items():
+        built = not are_behind(ctx, [view])
+        found.append(_info(ctx.specs, view, online.positions(view), versions=versions, built=built))
     return found + [_info(ctx.specs, function, None) for function in ctx.specs.all(RequestFeatures)]
 
 
@@ -35,7 +40,10 @@ def shown(ctx: Context, name: str) -> FeatureInfo:
     raise NotFound.of("feature", name, [info.name for info in found])
 
 
-def _info(specs: Specs, source: StoredView | RequestFeatures, position: dict[str, int] | None) -> FeatureInfo:
+def _info(
+    specs: Specs, source: StoredView | RequestFeatures, position: dict[str, int] | None, *, versions: Sequence[str] = (),
+    built: bool | None = None,
+) -> FeatureInfo:  # fmt: skip
     models = [model.name for model in specs.all(ModelSpec) if any(s is source for s in model.features.sources)]
     stream: str | None = None
     by: tuple[str, ...] = ()
@@ -46,7 +54,7 @@ def _info(specs: Specs, source: StoredView | RequestFeatures, position: dict[str
         stream, by = source.stream, source.by
     return FeatureInfo(
         source.name, kind, stream, list(by), list(reads), list(source.columns), source.definition_hash, position, models,
-        source.where,
+        list(versions), built, source.where,
     )  # fmt: skip
 
 

@@ -52,7 +52,9 @@ class LakeSink:
     def __call__(self, batch: AppliedBatch) -> None:
         if batch.next_offset <= self._next:
             return
-        frame = batch.frame.filter(pl.col("_offset") >= self._next)
+        frame = batch.frame
+        if frame.height and frame["_offset"][0] < self._next:
+            frame = frame.filter(pl.col("_offset") >= self._next)
         if not self._buffer:
             self._since = MACHINE.monotonic()
         self._buffer.append(frame)

@@ -10,6 +10,7 @@ import polars as pl
 
 from headrace.data.applying import AppliedBatch
 from headrace.data.fencing import Fence
+from headrace.data.frames import physical
 from headrace.data.history import history
 from headrace.data.positions import position
 from headrace.data.types import StreamSpec
@@ -48,7 +49,7 @@ class ViewWriter:
         if next_offset - 1 <= applied.stream:
             return {}
         layout, view = self.layout, self.layout.view
-        time = frame[layout.stream.time].to_physical().to_numpy()
+        time = physical(frame[layout.stream.time]).to_numpy()
         kept = frame["_offset"].to_numpy() > applied.stream
         watermark = max(applied.watermark, int(time[kept].max(initial=NEVER)))
         trim = NEVER if view.span is None else watermark - layout.stream.lateness - view.span

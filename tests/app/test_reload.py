@@ -107,7 +107,8 @@ def test_a_kill_while_a_feature_is_built_loses_and_doubles_nothing(tmp_path: Pat
     pl.DataFrame(sent).write_parquet(events)
 
     def busy(run: Running) -> dict[str, Any]:
-        return next(one for one in run.ask("GET", "/api/v1/features")[1] if one["name"] == "busy")
+        listed = {one["name"]: one for one in run.ask("GET", "/api/v1/features")[1]}
+        return dict(listed.get("busy", {"position": {"sale": -1}, "built": False}))
 
     with Running(tmp_path / "data", "--log-level", "info", file=file) as run:
         assert run.command("ingest", "sale", events)[0] == 0

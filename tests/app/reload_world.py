@@ -53,6 +53,21 @@ def silent(rows, labels):
 
 system.service(silent, request=Sale, name="score", release=hr.canary(50, each="30d"))
 """
+BRING_ALONG = 'raise NotImplementedError("the test brings its models along")'
+FITTED = """from sklearn.dummy import DummyClassifier
+
+    return DummyClassifier(strategy="prior").fit(rows, labels)"""
+REFUNDS = """
+
+@system.stream(id="n", key="card", time="at")
+class Refund:
+    n: int
+    card: int
+    at: datetime
+
+
+refunds = system.windows(Refund, by="card", over=["1d"], name="refunds", count=hr.count())
+"""
 OLD_FEATURES, NEW_FEATURES = '["amount", card]', '["amount", card, busy, last, twice]'
 CARDS = 40
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,8 +10,11 @@ from typing import Any
 import polars as pl
 import pytest
 from reload_world import (
+    BRING_ALONG,
     CARDS,
+    FITTED,
     OTHER_CARD,
+    REFUNDS,
     Traffic,
     all_applied,
     append,
@@ -122,5 +125,27 @@ def test_a_kill_while_a_feature_is_built_loses_and_doubles_nothing(tmp_path: Pat
     with Running(tmp_path / "data", file=file) as run:
         append(run, later := [sale(number) for number in range(len(sent), len(sent) + 1_000)])
         until(lambda: all_applied(run, len(sent + later)))
-        until(lambda: busy(run)["built"])
+        until(lambda: all(one["built"] is not False for one in run.ask("GET", "/api/v1/features")[1]))
         check_values(run, sent + later, new=True)
+
+
+@pytest.mark.slow
+def test_what_was_adopted_is_trained_and_a_stream_may_be_added(tmp_path: Path) -> None:
+    file, events = tmp_path / "shop.py", tmp_path / "sales.parquet"
+    file.write_text(system())
+    pl.DataFrame([sale(number) for number in range(30_000)]).write_parquet(events)
+    with Running(tmp_path / "data", "--appliers", "2", "--log-level", "info", file=file) as run:
+        assert run.command("ingest", "sale", events)[0] == 0
+        until(lambda: all_applied(run, 30_000))
+        file.write_text(system().replace(BRING_ALONG, FITTED) + REFUNDS)
+        assert reload(run)["added"] == ["stream refund", "view refunds"]
+        file.write_text("this is no system yet")  # what is being edited is nobody's code
+        status, made, _ = run.ask("POST", "/api/v1/models/silent/train", b'{"from": "2026-01-02", "to": "2026-01-03"}')
+        assert status == 200 and made["status"] == "finished", made
+        body = b'{"n": 1, "card": 7, "at": "2026-01-03T00:00:00Z"}'
+        assert run.ask("POST", "/streams/refund/events", body)[0] == 200
+        asked = b'{"field": ["card=7"], "at": "2026-01-03T01:00:00Z"}'
+        read = "/api/v1/features/refunds/values"
+        until(lambda: run.ask("POST", read, asked)[1]["values"] == {"refunds_count_1d": 1})
+        append(run, [sale(30_000)])
+        until(lambda: run.ask("GET", "/api/v1/streams")[1][0]["accepted"] == 30_001)

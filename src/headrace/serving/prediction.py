@@ -48,8 +48,9 @@ class Live:
 
     @property
     def readers(self) -> Mapping[str, Features]:
-        """By what they mean, the features that the versions read: mostly all read the same."""
-        return {version.inputs.meaning: version.inputs.reader for version in self.versions.values()}
+        """By what they mean, the features that the versions read: mostly all read the same. What only warms reads none."""
+        asked = (self.champion, *((self.challenger,) if self.challenger and self.table.weight > 0 else ()), *self.shadows)
+        return {version.inputs.meaning: version.inputs.reader for version in asked}
 
 
 @dataclass(slots=True)
@@ -167,7 +168,7 @@ class Predictor:
         champion: dict[LoadedVersion, list[_Item]] = {}
         for item in items:
             live = item.live
-            if live.challenger is not None and _is_canary(item, live.challenger):
+            if live.challenger is not None and live.table.weight > 0 and _is_canary(item, live.challenger):
                 canary.setdefault(live.challenger, []).append(item)
             else:
                 champion.setdefault(live.champion, []).append(item)

@@ -15,7 +15,7 @@ from headrace.kernel.errors import HeadraceError, InvalidSystem, NotFound
 from headrace.kernel.ids import content_hash
 from headrace.kernel.specs import Origin, Specs
 from headrace.system.declarations import System
-from headrace.training.code import remember_source
+from headrace.training.code import remembered_source
 
 _NEIGHBOURS: dict[Path, frozenset[str]] = {}
 """The modules of a file's folder that came with it: read anew when the file is."""
@@ -31,20 +31,23 @@ def load_system(reference: str) -> System:
     if not path.is_file():
         raise NotFound(f"there is no system file `{path_text}`", hint="`headrace init NAME --from FILE` writes one")
     source = path.read_bytes()
-    return _chosen(_executed(path, source, str(path)), path, name, source)
+    return _chosen(_executed(path, source), path, name, source)
 
 
 def load_kept(reference: str, source: bytes) -> Specs:
     """The declarations of a content that the file had or has, beside those that were read from it before."""
     path_text, _, name = reference.partition(":")
     path = Path(path_text).resolve()
-    filename = f"{content_hash(source)[:12]}/{path.name}"
-    return _chosen(_executed(path, source, filename), path, name, source).specs()
+    return _chosen(_executed(path, source), path, name, source).specs()
 
 
-def _executed(path: Path, source: bytes, filename: str) -> ModuleType:
-    """The module of a content of the file. Its functions keep their source, whatever happens to the file (`inspect` asks
-    `linecache`, which does not look at files again for an entry without a time)."""
+def _executed(path: Path, source: bytes) -> ModuleType:
+    """The module of a content of the file. Its functions keep their source, whatever happens to the file: `inspect` asks
+    `linecache`, which does not look at files again for an entry without a time; a second content has another file name."""
+    filename = str(path)
+    if remembered_source(filename, source) != source:
+        filename = f"{content_hash(source)[:12]}/{path.name}"
+        remembered_source(filename, source)
     module_name = f"headrace_system_{content_hash(str(path).encode())[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
@@ -54,11 +57,10 @@ def _executed(path: Path, source: bytes, filename: str) -> ModuleType:
         sys.modules.pop(neighbour, None)
     before = set(sys.modules)
     sys.modules[module_name] = module
-    text = importlib.util.decode_source(source)
-    linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
-    remember_source(filename, source)
     sys.path.insert(0, str(path.parent))
     try:
+        text = importlib.util.decode_source(source)
+        linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
         exec(compile(source, filename, "exec", dont_inherit=True), vars(module))
     except InvalidSystem:
         raise

@@ -12,9 +12,9 @@ from headrace.training.types import ModelSpec
 _SOURCES: dict[str, bytes] = {}
 
 
-def remember_source(filename: str, source: bytes) -> None:
-    """Note the content that was read as `filename`: the file may be another one later."""
-    _SOURCES[filename] = source
+def remembered_source(filename: str, source: bytes) -> bytes:
+    """Note the content that was read as `filename`: the file may be another one later. Returns the first one noted."""
+    return _SOURCES.setdefault(filename, source)
 
 
 def source_of(spec: ModelSpec) -> bytes:

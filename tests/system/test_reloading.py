@@ -1,0 +1,110 @@
+"""What a running system may change of its file, and what it says of the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from headrace.app.world import context
+from headrace.engines.context import Context
+from headrace.features.types import RequestFeatures, WindowView
+from headrace.kernel.errors import CheckFailed
+from headrace.registry.declarations import keep, running
+from headrace.registry.tables import DECLARATIONS
+from headrace.system.load import load_system
+from headrace.system.reloading import described, reload
+
+SYSTEM = """
+from datetime import datetime
+
+import headrace as hr
+
+system = hr.System("shop")
+
+
+@system.stream(id="n", key="card", time="at")
+class Sale:
+    n: int
+    card: int
+    at: datetime
+    amount: float
+
+
+card = system.windows(Sale, by="card", over=["1h"], sum=hr.sum("amount"), where=lambda amount: amount > 10)
+
+
+@system.features
+def twice(amount):
+    return {"twice": amount * 2}
+"""
+CHANGED = (
+    SYSTEM.replace('key="card", time="at"', 'key="card", time="at", lateness="2d", partitions=2')
+    + """
+
+@system.stream(id="n", key="n", time="at", partitions=3)
+class Refund:
+    n: int
+    at: datetime
+"""
+)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Context:
+    file = tmp_path / "shop.py"
+    file.write_text(SYSTEM)
+    ctx = context({"data": str(tmp_path / "data"), "system": "shop", "file": str(file), "clock": "real"})
+    keep(ctx, ctx.specs)
+    return ctx
+
+
+def test_an_edited_file_leaves_what_was_read_from_it_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "shop.py"
+    file.write_text(SYSTEM)
+    old = load_system(str(file)).specs()
+    before = [described(spec) for spec in old.everything()]
+    hashes = [source.definition_hash for source in (*old.all(WindowView), *old.all(RequestFeatures))]
+    edited = "# a line more\n" + SYSTEM.replace("> 10", "> 20").replace("amount * 2", "amount * 3")
+    file.write_text(edited)
+    new = load_system(str(file)).specs()
+    assert old.origin is not None and new.origin is not None
+    again = new.origin.load(old.origin.source)
+    assert [described(spec) for spec in again.everything()] == before == [described(spec) for spec in old.everything()]
+    assert [source.definition_hash for source in (*again.all(WindowView), *again.all(RequestFeatures))] == hashes
+    changed = [spec.name for spec, was in zip(new.everything(), before, strict=True) if described(spec) != was]
+    assert changed == ["card", "twice"]
+
+
+def test_a_reload_adopts_or_says_all_that_stands_against_it(shop: Context, tmp_path: Path) -> None:
+    file = tmp_path / "shop.py"
+    file.write_text(CHANGED)
+    with pytest.raises(CheckFailed) as refused:
+        reload(shop, check=False)
+    assert refused.value.message.splitlines()[1:] == [
+        "  stream `sale` (shop.py:9) has another lateness, another partitions",
+        "  stream `refund` (shop.py:25) has 3 partitions, more than the 1 of those that run",
+    ]
+    file.write_text(SYSTEM.replace("> 10", "> 20"))
+    told = reload(shop, check=False)
+    assert (told.adopted, told.added, told.changed, told.removed) == (True, [], ["view card"], [])
+    taken = running(shop)
+    assert taken is not shop.specs and taken.origin is not None and taken.origin.digest == told.source
+    with shop.catalog.reading() as connection:
+        assert len(connection.execute(select(DECLARATIONS)).all()) == 2
+
+
+@pytest.mark.slow
+def test_a_file_that_cannot_be_read_changes_nothing(shop: Context, tmp_path: Path) -> None:
+    file = tmp_path / "shop.py"
+    for content, message in (
+        ("x = (", "shop.py:1"),
+        (SYSTEM.replace('"shop"', '"other"'), "declares the system `other`"),
+        (SYSTEM + "\nraise SystemExit(3)\n", "SystemExit"),
+        (SYSTEM + "\nimport os\nos._exit(7)\n", "failed"),
+    ):
+        file.write_text(content)
+        with pytest.raises(CheckFailed, match=message):
+            reload(shop, check=False)
+    assert running(shop) is shop.specs

@@ -46,7 +46,7 @@ def twice(amount, busy_sum_1d):
 """
 MODEL = """
 
-@system.model(features={features}, label=hr.no_event(Sale, by="card", within="7d"), spine=Sale)
+@system.model(features={features}, label=hr.no_event(Sale, by="card", within="5m"), spine=Sale)
 def silent(rows, labels):
     raise NotImplementedError("the test brings its models along")
 

@@ -140,7 +140,7 @@ def test_what_was_adopted_is_trained_and_a_stream_may_be_added(tmp_path: Path) -
         file.write_text(system().replace(BRING_ALONG, FITTED) + REFUNDS)
         assert reload(run)["added"] == ["stream refund", "view refunds"]
         file.write_text("this is no system yet")  # what is being edited is nobody's code
-        status, made, _ = run.ask("POST", "/api/v1/models/silent/train", b'{"from": "2026-01-02", "to": "2026-01-03"}')
+        status, made, _ = run.ask("POST", "/api/v1/training", b'{"model": "silent", "from": "2026-01-02", "to": "2026-01-03"}')
         assert status == 200 and made["status"] == "finished", made
         body = b'{"n": 1, "card": 7, "at": "2026-01-03T00:00:00Z"}'
         assert run.ask("POST", "/streams/refund/events", body)[0] == 200

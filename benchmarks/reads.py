@@ -140,8 +140,8 @@ class Reads:
         door.command("ingest", "profile", self.table)
         door.get("/settled", timeout=300)
         self.commands[OURS] = [sys.executable, HERE / "reads_ours.py", data]
-        one = [{"field": [f"user_id={user}"]} for (user,) in self._bodies(1)]
-        self.http[OURS_HTTP] = Http(door.address[1], "/api/v1/features/user/values", self.folder, {1: one})
+        bodies = {size: [{"requests": [{"user_id": user} for user in asked]} for asked in self._bodies(size)] for size in READS}
+        self.http[OURS_HTTP] = Http(door.address[1], "/features/user/read", self.folder, bodies)
 
     def feast(self, kind: str, stack: ExitStack) -> None:
         folder = self.folder / kind
@@ -173,8 +173,7 @@ class Reads:
                         sys.exit(f"{name} answers otherwise than {OURS}")
                     sides.setdefault(name, []).append(quantiles(answer["taken"]))  # type: ignore[union-attr]
                 for name, http in self.http.items():
-                    if size in http.sizes:
-                        sides.setdefault(name, []).append(http.measure(size))  # type: ignore[union-attr]
+                    sides.setdefault(name, []).append(http.measure(size))  # type: ignore[union-attr]
         for sides in found.values():
             sides.update(self.missing)
         return found

@@ -31,6 +31,7 @@ from headrace.kernel.settings import Settings
 from headrace.serving.asgi import Authenticate, PredictionApp
 from headrace.serving.server import serve
 from headrace.serving.types import ServiceSpec
+from headrace.system.feature_catalogue import feature_sets
 
 PREDECESSOR_SECONDS = 10.0
 WORK_POLL_SECONDS = 0.005
@@ -65,7 +66,7 @@ async def follow(ctx: Context, app: PredictionApp, following: Following) -> None
             found = await asyncio.to_thread(following.newer)
             if found is not None:
                 following.take(found)
-                app.take(ctx, ctx.specs.all(ServiceSpec))
+                app.take(ctx, ctx.specs.all(ServiceSpec), feature_sets(ctx.specs))
         except (HeadraceError, SQLAlchemyError) as error:
             LOG.error("declarations not taken", error=repr(error))
         await asyncio.sleep(FOLLOW_SECONDS)
@@ -106,7 +107,9 @@ def run(line: bytes) -> None:
     lock = ProcessLock(ctx.run_folder / "serve.lock", wait=PREDECESSOR_SECONDS)
     try:
         callers = Callers(ctx, keys_required=arguments.keys_required)
-        app = AnnouncedApp(ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket)
+        app = AnnouncedApp(
+            ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket, features=feature_sets(ctx.specs)
+        )
         LOG.debug("serve process opened", seconds=round(MACHINE.monotonic() - began, 3))
         run_async(answer(ctx, app, arguments))
     finally:

@@ -19,7 +19,7 @@ from headrace.engines.context import Context
 from headrace.features.materialise import OnlineViews, ViewWriter, positions_of
 from headrace.features.state import StateLayout
 from headrace.features.types import StoredView
-from headrace.kernel.errors import Fenced
+from headrace.kernel.errors import Fenced, NotReady
 from headrace.kernel.log import LOG
 from headrace.kernel.partitions import base_of
 
@@ -125,6 +125,13 @@ def are_behind(ctx: Context, views: Sequence[StoredView]) -> list[str]:
     """The names of the views whose online state is not yet where their streams are applied to."""
     streams = {view.stream: ctx.specs.get(StreamSpec, view.stream).partitions for view in views}
     return [view.name for view in views if any(lag(ctx, view, partition) for partition in range(streams[view.stream]))]
+
+
+def check_built(ctx: Context, views: Sequence[StoredView]) -> None:
+    """NotReady when the online state of one of them is being built."""
+    behind = are_behind(ctx, views)
+    if behind:
+        raise NotReady(f"view `{behind[0]}` is being built", hint="`headrace features list` shows when it is")
 
 
 def lag(ctx: Context, view: StoredView, partition: int) -> int:

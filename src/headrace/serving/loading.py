@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 
 from headrace.engines.context import Context
-from headrace.features.arriving import are_behind
+from headrace.features.arriving import check_built
 from headrace.features.online import FeatureReader
 from headrace.features.types import Ask, FeatureRow
-from headrace.kernel.errors import CheckFailed, HeadraceError, InvalidInput, NotReady
+from headrace.kernel.errors import CheckFailed, HeadraceError, InvalidInput
 from headrace.kernel.log import LOG
 from headrace.registry.declarations import definition_of_facts
 from headrace.registry.runtimes import Runtime, load_runtime
@@ -132,9 +132,7 @@ def load_version(ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
 
 def _inputs(ctx: Context, spec: ServiceSpec, facts: ModelVersion) -> Inputs:
     found = definition_of_facts(ctx, facts)
-    behind = are_behind(ctx, found.features.views)
-    if behind:
-        raise NotReady(f"the features of version {facts.number} are being built: view `{behind[0]}`", hint="it serves then")
+    check_built(ctx, found.features.views)
     reader = FeatureReader(ctx.online, ctx.namespace, found.features, found.specs, asking=spec.request_stream)
     return Inputs(found.features.columns, found.meaning, reader)
 

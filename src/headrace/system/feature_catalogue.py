@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
-from headrace.features.arriving import are_behind
+from headrace.features.arriving import are_behind, check_built
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader, asking_stream
 from headrace.features.types import FeatureSet, RequestFeatures, StoredView, WindowView, stored_views
@@ -58,6 +58,12 @@ def _info(
     )  # fmt: skip
 
 
+def feature_sets(specs: Specs) -> dict[str, FeatureSet]:
+    """`feature_set` of every declared view, function and model."""
+    sources = [*stored_views(specs), *specs.all(RequestFeatures), *specs.all(ModelSpec)]
+    return {source.name: feature_set(specs, source.name) for source in sources}
+
+
 def feature_set(specs: Specs, name: str) -> FeatureSet:
     """The features of the model, or the view, or the function with what it reads, called `name`; NotFound."""
     sources: dict[str, StoredView | RequestFeatures] = {f.name: f for f in specs.all(RequestFeatures)}
@@ -82,6 +88,7 @@ def feature_set(specs: Specs, name: str) -> FeatureSet:
 def read(ctx: Context, name: str, fields: Sequence[str], at: str | None) -> ReadFeatures:
     """The values for the request of `fields` (`FIELD=VALUE`), as of `at`, by default now, from the online store."""
     features = feature_set(ctx.specs, name)
+    check_built(ctx, features.views)
     moment = ctx.clock.now() if at is None else parse_time(at)
     stream = asking_stream(features)
     request = _request(ctx.specs, stream, fields)

@@ -15,6 +15,7 @@ from typing import Any
 from headrace.data.appending import RowAppender
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
+from headrace.features.types import FeatureSet
 from headrace.kernel.errors import HeadraceError, NotFound
 from headrace.kernel.identity import Permission, Principal, authorize
 from headrace.kernel.log import LOG

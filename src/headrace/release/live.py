@@ -38,7 +38,7 @@ def kept_views(ctx: Context) -> dict[StoredView, list[str]]:
             try:
                 views = definition_of(ctx, model, number).features.views
             except HeadraceError as error:
-                LOG.warning("version without its definitions", service=service, version=number, error=error.message)
+                LOG.debug("version without its definitions", service=service, version=number, error=error.message)
                 continue
             for view in views:
                 if view.definition_hash not in declared and view.stream in streams:

@@ -13,8 +13,7 @@ from headrace.kernel.specs import Specs
 
 def with_inputs(sources: Sequence[FeatureSource], specs: Specs) -> FeatureSet:
     """The sources, each once, with the views and functions that give what their functions read."""
-    makers = {column: view for view in stored_views(specs) for column in view.columns}
-    makers |= {column: function for function in specs.all(RequestFeatures) for column in function.columns}
+    makers = {column: source for source in (*stored_views(specs), *specs.all(RequestFeatures)) for column in source.columns}
     wanted: dict[str, FeatureSource] = {}
     waiting = list(reversed(sources))
     while waiting:

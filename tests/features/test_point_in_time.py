@@ -80,10 +80,17 @@ def test_the_search_backwards_equals_a_plain_loop(values, asked, width, steps):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.one_of(st.integers(0, 3), st.integers(0, 2**62)), max_size=60))
+@given(st.lists(st.one_of(st.integers(0, 40), st.integers(2**61, 2**61 + 40), st.integers(0, 2**62)), max_size=60))
 def test_the_fast_sort_is_the_stable_order(codes):
     array = np.array(codes, np.int64)
     assert stable_argsort(array).tolist() == np.argsort(array, kind="stable").tolist()
+
+
+@pytest.mark.parametrize("step", (1, 1 << 30, 1 << 45))
+def test_the_fast_sort_of_many_rows_is_the_stable_order(step):
+    """Most of them are equal in the high bits that are sorted first."""
+    array = np.random.default_rng(0).integers(0, 1000, 200_000) * step + np.random.default_rng(1).integers(0, 3, 200_000)
+    assert np.array_equal(stable_argsort(array), np.argsort(array, kind="stable"))
 
 
 def table(**columns):
@@ -247,11 +254,19 @@ def test_pandas_arrow_lazy_and_files_give_the_same(tmp_path):
         (View("r", table(k=[1], event=[0], v=[1]), ["k"], "v"), "no time"),
         (View("r", table(k=[1], event=[0], v=[1]), ["k"], "event", rename={"v": "w"}), "none of its keys"),
         (View("r", table(k=[1], event=[0], v=[1]), ["k"], "event", ttl="soon"), "duration"),
+        (View("r", table(k=[1], event=[0], v=[1]), ["k"], "event", columns=["v", "v"]), "`v` twice"),
+        (View("r", pl.DataFrame({"k": [1], "event": ["never"]}), ["k"], "event"), "`event` of view `r`.*never"),
     ],
 )
 def test_what_does_not_fit_is_named(view, message):
     with pytest.raises(InvalidInput, match=message):
         point_in_time_join(table(k=[1], at=[1]), [view])
+
+
+def test_keys_beyond_an_int64_equal_only_themselves():
+    labels = table(k=[7, -1], at=[1, 1])
+    view = table(k=[0, 0], event=[0, 0], v=[1, 2]).with_columns(pl.Series("k", [7, 2**64 - 1], pl.UInt64))
+    assert values_of(labels, View("r", view, ["k"], "event")) == [1, None]
 
 
 def test_a_join_described_by_a_file(tmp_path):
@@ -268,3 +283,11 @@ def test_a_join_described_by_a_file(tmp_path):
         join_files(spec, tmp_path / "out.parquet")
     with pytest.raises(NotFound):
         join_files(tmp_path / "other.json", tmp_path / "out.parquet")
+
+
+def test_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "rates.parquet"
+    table(k=[1], event=[5], v=[1.0]).write_parquet(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InvalidInput, match="cannot be read as parquet"):
+        point_in_time_join(table(k=[1], at=[9]), [View("r", path, ["k"], "event")])

@@ -45,7 +45,7 @@ def recompute(
     def evaluated(view: StoredView) -> list[Values]:
         return view_values(view, _points(view, table, at, reads, frames, specs, stream), frames, specs)
 
-    columns = feature_columns(features, table, {view: evaluated(view) for view in features.views}, specs)
+    columns = feature_columns(features, table, {view: evaluated(view) for view in features.views}, specs, stream)
     return matrix(features, pl.DataFrame(columns))
 
 

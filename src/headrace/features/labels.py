@@ -18,13 +18,16 @@ from headrace.kernel.specs import Specs
 def label_rows(
     label: Label, asking: pl.DataFrame, frames: Mapping[str, pl.DataFrame], specs: Specs, *, known_at: int
 ) -> tuple[pl.Series, np.ndarray]:
-    """(value [n], trainable bool [n]) of the asking points, all read from every event of `frames`.
+    """(value [n], trainable bool [n]) of the asking points, all read from every event of `frames` that was created by `known_at`:
+    what is reported later is not known then, however old it is.
 
     Values are Int8 for label and no_event, of the column's type for value and value_after, of the aggregate's for future,
     null where there is none. A row is trainable when its horizon is over, t + within <= known_at, whatever its value, and its
     value is no null; value_after also needs the event that it takes to have a time <= known_at. A row whose key has a null
     part has no key: it matches nothing.
     """
+    known = frame_of(frames, label.stream).filter(pl.col("_created") <= known_at)
+    frames = {**frames, label.stream: known}
     until = asking["_at"].to_physical().to_numpy() + label.within
     over = until <= known_at
     if label.kind == "future":

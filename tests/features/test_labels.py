@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scenario import SPECS, bits, frames, histories
 
 from headrace.features.asking import asking_points
-from headrace.features.labels import label_rows
+from headrace.features.labels import known_frames, label_rows
 from headrace.features.types import Aggregate, EventSpine, Label, SnapshotSpine
 from headrace.kernel.times import DAY, to_micros
 
@@ -37,7 +37,8 @@ def labelled(label, payments, reports=(), *, known_at=99, created=None):
     tables = frames(payments, list(reports))
     if created is not None:
         tables[label.stream] = tables[label.stream].with_columns(pl.Series("_created", created, pl.Int64))
-    value, trainable = label_rows(label, asking_points(EventSpine("pay"), tables, SPECS), tables, SPECS, known_at=known_at)
+    asking, known = asking_points(EventSpine("pay"), tables, SPECS), known_frames(label, tables, known_at)
+    value, trainable = label_rows(label, asking, known, SPECS, known_at=known_at)
     return value.to_list(), trainable.tolist()
 
 

@@ -18,16 +18,13 @@ from headrace.kernel.specs import Specs
 def label_rows(
     label: Label, asking: pl.DataFrame, frames: Mapping[str, pl.DataFrame], specs: Specs, *, known_at: int
 ) -> tuple[pl.Series, np.ndarray]:
-    """(value [n], trainable bool [n]) of the asking points, all read from every event of `frames` that was created by `known_at`:
-    what is reported later is not known then, however old it is.
+    """(value [n], trainable bool [n]) of the asking points, all read from every event of `frames`.
 
     Values are Int8 for label and no_event, of the column's type for value and value_after, of the aggregate's for future,
     null where there is none. A row is trainable when its horizon is over, t + within <= known_at, whatever its value, and its
     value is no null; value_after also needs the event that it takes to have a time <= known_at. A row whose key has a null
     part has no key: it matches nothing.
     """
-    known = frame_of(frames, label.stream).filter(pl.col("_created") <= known_at)
-    frames = {**frames, label.stream: known}
     until = asking["_at"].to_physical().to_numpy() + label.within
     over = until <= known_at
     if label.kind == "future":
@@ -47,6 +44,12 @@ def label_rows(
         over = over & (matches.times(place, found) <= known_at)
     value = matches.values(place, found)
     return value, over & value.is_not_null().to_numpy()
+
+
+def known_frames(label: Label, frames: Mapping[str, pl.DataFrame], known_at: int) -> dict[str, pl.DataFrame]:
+    """The frames with what had been created by `known_at` of the label's stream: what is told later, however old it is, was
+    not known to whoever trained then."""
+    return {**frames, label.stream: frame_of(frames, label.stream).filter(pl.col("_created") <= known_at)}
 
 
 class _Matches:

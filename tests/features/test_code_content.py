@@ -29,6 +29,7 @@ TABLE = {"a": [1, 2.5], "b": np.array([1, 2])}
 NAMES = {"x", "y"}
 class Kind(enum.Enum):
     LOW = 1
+    HIGH = LIMIT
 @dataclasses.dataclass(frozen=True)
 class Scale:
     by: float
@@ -88,7 +89,7 @@ def least():
     return 1
 """
 CHANGES = {
-    "LIMIT = 10": ("LIMIT = 1", ["plain"]),
+    "LIMIT = 10": ("LIMIT = 1", ["plain", "made"]),
     "(a < 5)": ("(a < 6)", ["lines"]),
     "return 1": ("return 2", ["helped"]),
     "LEAST = 2": ("LEAST = 3", ["helped"]),

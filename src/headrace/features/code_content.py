@@ -144,14 +144,16 @@ class _Content:
         if module is None or _is_installed_module(module):
             return ["installed", kind.__module__, kind.__qualname__]
         lines = _lines(self._files.get(kind.__module__) or vars(module).get("__file__") or "", vars(module))
-        read: dict[str, Any] = {}
+        members = kind.__members__ if issubclass(kind, enum.Enum) else {}
+        read: dict[str, Any] = {name: self.of(member.value, path) for name, member in members.items()}
         for name, value in vars(kind).items():
             method = value.__func__ if isinstance(value, staticmethod | classmethod) else value
             method = method.fget if isinstance(method, property) else method
-            if isinstance(method, types.FunctionType) and not method.__code__.co_filename.startswith("<"):
-                read[name] = self._globals(method)
+            if isinstance(method, types.FunctionType):
+                file = method.__code__.co_filename
+                read |= {} if file.startswith("<") or _is_installed(None, file) else {name: self._globals(method)}
             elif not name.startswith("_") and isinstance(value, (*_WRITTEN, list, tuple, dict, set, frozenset, np.ndarray)):
-                read[name] = self.of(value.value if isinstance(value, enum.Enum) else value, f"`{kind.__name__}.{name}`")
+                read.setdefault(name, self.of(value, f"`{kind.__name__}.{name}`"))
         bases = [self.of(base, path) for base in kind.__bases__]
         return ["class", self._nodes(lines, None, kind.__name__, path), bases, read]
 
@@ -195,6 +197,8 @@ def _syntax(node: Any, *, own: bool = False) -> Any:
     if own and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         fields.pop("decorator_list", None)
         fields["body"] = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 has empty texts there, too
+        fields["values"] = [part for part in node.values if not isinstance(part, ast.Constant) or part.value != ""]
     return [type(node).__name__, {name: _syntax(value) for name, value in fields.items()}]
 
 

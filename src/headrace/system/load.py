@@ -91,7 +91,7 @@ def _chosen(module: ModuleType, path: Path, name: str, source: bytes) -> System:
     system.origin = Origin(system.name, source, partial(load_kept, f"{path}:{name}" if name else str(path)))
     specs = system.specs()
     for declared in [*stored_views(specs), *specs.all(RequestFeatures)]:
-        assert declared.definition_hash  # known from now on: the lines that it is made of are those of the next content later
+        assert declared.definition_hash  # refused here if it has none
     return system
 
 

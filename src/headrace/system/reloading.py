@@ -16,6 +16,7 @@ from typing import Any
 from headrace.data.schemas import apply_schemas
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
+from headrace.features.types import RequestFeatures, StoredView
 from headrace.kernel.errors import CheckFailed, NotFound
 from headrace.kernel.specs import Spec, Specs
 from headrace.registry import declarations
@@ -113,6 +114,8 @@ def described(value: Any) -> Any:
         told = {field.name: attrgetter(field.name)(value) for field in fields(value) if field.name not in _UNSAID}
         if isinstance(value, ServiceSpec):
             told["model"] = value.model.name
+        if isinstance(value, StoredView | RequestFeatures):
+            told["definition"] = value.definition_hash  # with what its function reads of the file
         return {name: described(item) for name, item in told.items()}
     return _source(value) if callable(value) else value
 

@@ -69,9 +69,9 @@ def check_label(model: str, label: Label, spine: Spine, streams: Fields, where: 
     asking: Mapping[str, FieldType] = streams[spine.stream]
     if isinstance(spine, SnapshotSpine):
         absent = next((key for key in spine.keys if key not in asking), None)
-        if absent is not None or not spine.keys:
+        if absent is not None:
             raise InvalidSystem(
-                f"{where}: model `{model}` asks for each `{absent or ''}`, which `{spine.stream}` does not have; "
+                f"{where}: model `{model}` asks for each `{absent}`, which `{spine.stream}` does not have; "
                 f"it has {', '.join(asking)}",
                 hint="mend `key=` of hr.every",
             )

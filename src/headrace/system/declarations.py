@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,30 +23,22 @@ from headrace.features.types import (
 from headrace.kernel.errors import HeadraceError, InvalidSystem
 from headrace.kernel.ids import checked_name, snake_case
 from headrace.kernel.specs import Origin, Spec, Specs
-from headrace.kernel.times import duration
 from headrace.monitoring.types import Trigger, WatchSpec
 from headrace.release.types import Plan
 from headrace.serving.types import ServiceSpec
 from headrace.system import consistency
-from headrace.system.feature_views import check_attributes, check_windows, keys_of, spans, text_fields, view_name
+from headrace.system.feature_views import check_attributes, check_windows, spans, text_fields, view_name
 from headrace.system.inference import fields_of
+from headrace.system.places import declared_at
 from headrace.system.resolution import Everything, check_acyclic, default_spine, resolve_features
 from headrace.system.source_terms import checked_source
 from headrace.system.stream_terms import check_join, check_roles, check_stream
-from headrace.system.terms import STREAM_NAMES, approval, micros, rate
+from headrace.system.terms import STREAM_NAMES, approval, keys_of, micros, rate, span
 from headrace.system.trials import samples_of, try_features, try_predicate
 from headrace.training.types import ModelSpec
 
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _where() -> str:
-    """`path:line` of the first frame outside this file: the user's declaration."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
-        frame = frame.f_back
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
 class System:
@@ -86,12 +76,12 @@ class System:
         `explode` each element of the array at that dotted path is an event; `expect` are rules over fields or events."""
 
         def declare(cls: Class) -> Class:
-            place = _where()
+            place = declared_at()
             fields = fields_of(cls, place)
             check_roles(cls.__name__, fields, {"id": id, "key": key, "time": time, "created": created}, place)
             spec = StreamSpec(
                 self._new_name("stream", name or snake_case(cls.__name__), place), fields, id, key, time, created,
-                duration(max_future), duration(lateness), *parse_retention(retention),
+                span(max_future), span(lateness), *parse_retention(retention),
                 inspect.cleandoc(cls.__doc__ or ""), place, partitions=partitions, explode=explode, expect=tuple(expect),
             )  # fmt: skip
             self._add(check_stream(spec), cls)
@@ -102,7 +92,7 @@ class System:
 
     def source(self, stream: type, reads: Folder | Query, *, name: str | None = None) -> SourceSpec:
         """Read `hr.folder(...)` or `hr.query(...)` into `stream` on a schedule. `name` defaults to the stream's."""
-        place = _where()
+        place = declared_at()
         into = self._stream(stream, place).name
         spec = checked_source(SourceSpec(self._new_name("source", name or into, place), into, reads, place))
         self._add(spec, spec)
@@ -110,7 +100,7 @@ class System:
 
     def join(self, stream: type, report: type, *, on: str) -> JoinSpec:
         """The events of `stream`, knowing whether an event of `report` with the same `on` has arrived."""
-        place = _where()
+        place = declared_at()
         left, right = self._stream(stream, place), self._stream(report, place)
         check_join(left, right, on, place)
         spec = JoinSpec(f"{left.name}_{right.name}", left.name, right.name, on, place)
@@ -132,11 +122,11 @@ class System:
     ) -> WindowView:
         """Aggregates over sliding windows of the events with the same `by`. With `resolution`, such as "1h", windows begin
         at multiples of it and are added tile by tile. Columns are `{name}_{aggregate}_{window}`."""
-        place = _where()
+        place = declared_at()
         join = stream if isinstance(stream, JoinSpec) else None
         spec = self._specs[("stream", join.stream)] if join else self._stream(stream, place)
         assert isinstance(spec, StreamSpec)
-        keys = keys_of(by)
+        keys = keys_of(by, place)
         if where is not None:
             try_predicate(where, spec, place)
         view = WindowView(
@@ -155,11 +145,11 @@ class System:
         name: str | None = None,
     ) -> AttributeView:  # fmt: skip
         """The newest known values of columns, for each `by`; null when older than `ttl`. Columns are `{name}_{column}`."""
-        place = _where()
-        spec, keys = self._stream(stream, place), keys_of(by)
+        place = declared_at()
+        spec, keys = self._stream(stream, place), keys_of(by, place)
         view = AttributeView(
             self._new_name("view", name or f"{view_name(name, keys)}_attributes", place), view_name(name, keys), spec.name,
-            keys, tuple(columns), micros(ttl, place) if ttl else None, place, text_fields(spec),
+            keys, tuple(columns or ()), micros(ttl, place) if ttl else None, place, text_fields(spec),
         )  # fmt: skip
         check_attributes(view, spec, columns)
         consistency.check_columns(view, self.specs(), place)
@@ -169,7 +159,7 @@ class System:
 
     def features(self, function: Function) -> Function:
         """Declare a plain function over arrays; its parameters name request fields or earlier features."""
-        place = _where()
+        place = declared_at()
         name = self._new_name("features", function.__name__, place)
         made = try_features(function, self._specs.values(), self._samples, place)
         spec = RequestFeatures(name, function, tuple(inspect.signature(function).parameters), tuple(made), place)
@@ -191,7 +181,7 @@ class System:
         """Declare a model by its training function `f(rows, labels, **parameters)`."""
 
         def declare(function: Function) -> Function:
-            place = _where()
+            place = declared_at()
             name = self._new_name("model", function.__name__, place)
             everything = Everything(self._specs, self._by_object)
             found: Spine = default_spine(name, spine, label, everything, place)
@@ -220,7 +210,7 @@ class System:
         release: Plan | None = None,
     ) -> ServiceSpec:
         """Declare a service. `request` is a stream or a plain typed class with `key=`; answered ones go to `appends`, too."""
-        place = _where()
+        place = declared_at()
         spec = self._by_object.get(id(model))
         if not isinstance(spec, ModelSpec):
             shown = getattr(model, "__name__", repr(model))
@@ -239,7 +229,7 @@ class System:
         target = None if appends is None else self._stream(appends, place)
         service = ServiceSpec(
             found, spec, fields, time, id_, entity, stream.name if stream else None, target.name if target else None,
-            duration(p99) if p99 else None, tuple(release or ()), place,
+            span(p99) if p99 else None, tuple(release or ()), place,
         )  # fmt: skip
         consistency.check_request(service, Everything(self._specs, self._by_object).fields(), target)
         self._add(service, service)
@@ -259,7 +249,7 @@ class System:
         retrain_after: str | None = None,
     ) -> WatchSpec:
         """Watch a service; retrain and release by policy. `at_most` is such as `1/day`, `2/7d`."""
-        place = _where()
+        place = declared_at()
         if not isinstance(service, ServiceSpec):
             raise InvalidSystem(f"{place}: `{service}` is not a service of this system; declared: {self._known('service')}",
                                 hint="give what system.service(...) returned")  # fmt: skip
@@ -295,5 +285,6 @@ class System:
         return name
 
     def _add(self, spec: Spec, declared: object) -> None:
+        consistency.check_hidden(Specs((*self._specs.values(), spec)), declared_at())
         self._specs[(spec.kind, spec.name)] = spec
         self._by_object[id(declared)] = spec

@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.data.types import Check, Fresh, Severity, StreamSpec, Unique, Volume
 from headrace.kernel.errors import InvalidSystem
-from headrace.kernel.times import duration
+from headrace.system.terms import span
 
 
 def check(function: Callable[..., Any], *, name: str | None = None, severity: Severity = "quarantine") -> Check:
@@ -18,17 +18,17 @@ def check(function: Callable[..., Any], *, name: str | None = None, severity: Se
 
 def unique(*columns: str, within: str, severity: Severity = "quarantine") -> Unique:
     """No two events with the same values of `columns` have times less than `within` apart; the later one is refused."""
-    return Unique(columns, duration(within), severity)
+    return Unique(columns, span(within), severity)
 
 
 def fresh(within: str) -> Fresh:
     """The newest event of the stream is not older than `within`."""
-    return Fresh(duration(within))
+    return Fresh(span(within))
 
 
 def volume(per: str, *, low: float = 0.5, high: float = 2.0, over: int = 14) -> Volume:
     """As many events in each period as usual: between `low` and `high` times the median of the `over` periods before."""
-    return Volume(duration(per), low, high, over)
+    return Volume(span(per), low, high, over)
 
 
 def check_expectations(spec: StreamSpec) -> None:

@@ -13,10 +13,6 @@ from headrace.system.stream_terms import check_by
 from headrace.system.terms import micros
 
 
-def keys_of(by: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (by,) if isinstance(by, str) else tuple(by)
-
-
 def view_name(name: str | None, keys: Sequence[str]) -> str:
     """The name of a view: as given, else its key columns without a trailing `_id`; a keyless view is `all`."""
     return name or "_".join(keys).removesuffix("_id") or "all"
@@ -28,7 +24,7 @@ def text_fields(stream: StreamSpec) -> tuple[str, ...]:
 
 def spans(over: Sequence[str], where: str) -> tuple[tuple[str, int], ...]:
     """(label, microseconds) of each window."""
-    if isinstance(over, str) or len(set(over)) < len(over):
+    if not isinstance(over, list | tuple) or len(set(over)) < len(over):
         raise InvalidSystem(f"{where}: over={over!r} is not a list of different windows", hint='over=["1d", "7d"]')
     return tuple((label, micros(label, where)) for label in over)
 

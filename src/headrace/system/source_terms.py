@@ -7,17 +7,17 @@ from sqlalchemy.exc import ArgumentError
 
 from headrace.data.types import Folder, Query, SourceSpec
 from headrace.kernel.errors import InvalidSystem
-from headrace.kernel.times import duration
+from headrace.system.terms import span
 
 
 def folder(path: str, *, every: str, history: bool = False) -> Folder:
     """Files of events (Parquet, CSV, NDJSON, also `.gz`) in a folder, looked for every period."""
-    return Folder(path, duration(every), history)
+    return Folder(path, span(every), history)
 
 
 def query(sql: str, *, watermark: str, url: str, every: str, history: bool = False) -> Query:
     """Rows of a SQL query, asked every period for those whose `watermark` is not below the highest seen."""
-    return Query(sql, watermark, url, duration(every), history)
+    return Query(sql, watermark, url, span(every), history)
 
 
 def checked_source(spec: SourceSpec) -> SourceSpec:

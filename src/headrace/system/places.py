@@ -1,0 +1,17 @@
+"""Where a declaration stands in the user's file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_ROOM = f"{Path(__file__).parent}{os.sep}"
+
+
+def declared_at() -> str:
+    """`file:line` of the first frame outside this room: the user's declaration."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_ROOM):
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.data.types import StreamSpec
 from headrace.features.state import texts_of, unpack_states
 from headrace.features.state_reader import StateReader, ViewValues
 from headrace.features.types import Ask, AttributeView
 from headrace.features.words import value_word
 from headrace.kernel.namespace import Namespace
+from headrace.kernel.specs import Specs
 
 
 class AttributeReader(StateReader[AttributeView]):
     """One view of attributes."""
 
-    def __init__(self, view: AttributeView, stream: StreamSpec, namespace: Namespace) -> None:
-        super().__init__(view, stream, namespace)
+    def __init__(self, view: AttributeView, specs: Specs, namespace: Namespace) -> None:
+        super().__init__(view, specs, namespace)
         numbered = [(place, name) for place, name in enumerate(view.source_columns) if name not in view.text_columns]
         floats = [(place, name) for place, name in numbered if self.layout.field(name).type == "float"]
         self._floats = self._place(floats)

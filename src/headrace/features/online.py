@@ -37,10 +37,10 @@ def asking_stream(features: FeatureSet) -> str | None:
     return next(iter(streams)) if len(streams) == 1 else None
 
 
-def _reader(view: StoredView, stream: StreamSpec, namespace: Namespace) -> ViewReader | AttributeReader:
+def _reader(view: StoredView, specs: Specs, namespace: Namespace) -> ViewReader | AttributeReader:
     if isinstance(view, AttributeView):
-        return AttributeReader(view, stream, namespace)
-    return ViewReader(view, stream, namespace)
+        return AttributeReader(view, specs, namespace)
+    return ViewReader(view, specs, namespace)
 
 
 class FeatureReader:
@@ -52,8 +52,8 @@ class FeatureReader:
     ) -> None:
         self._online = online
         self._asking = asking or asking_stream(features)
-        self._views = [_reader(view, specs.get(StreamSpec, view.stream), namespace) for view in features.views]
-        self._partitioned = any(view.layout.stream.partitions > 1 for view in self._views)
+        self._views = [_reader(view, specs, namespace) for view in features.views]
+        self._partitioned = any(view.partitions > 1 for view in self._views)
         types = {f.name: f.type for stream in specs.all(StreamSpec) for f in stream.fields}
         if self._asking is not None:
             types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}

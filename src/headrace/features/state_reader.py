@@ -9,12 +9,15 @@ import numpy as np
 
 from headrace.data.types import FieldType, StreamSpec
 from headrace.features.column_types import column_types
+from headrace.features.rekeyed_state import AppliedVector
+from headrace.features.routes import route_of
 from headrace.features.state import Applied, StateLayout
 from headrace.features.types import StoredView
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import key_bytes
 from headrace.kernel.namespace import Namespace
-from headrace.kernel.partitions import base_of, partition_of_key
+from headrace.kernel.partitions import base_of
+from headrace.kernel.specs import Specs
 from headrace.kernel.times import format_time
 
 ARRAYS: dict[FieldType, str] = {
@@ -39,8 +42,10 @@ class ViewValues(NamedTuple):
 class StateReader(Generic[View]):
     """One view, with what does not depend on the request."""
 
-    def __init__(self, view: View, stream: StreamSpec, namespace: Namespace) -> None:
+    def __init__(self, view: View, specs: Specs, namespace: Namespace) -> None:
+        stream = specs.get(StreamSpec, view.stream)
         self.view = view
+        self._route = route_of(view, specs)
         self.layout = StateLayout(view, stream, namespace)
         self.view = view
         self._lateness = stream.lateness
@@ -71,13 +76,19 @@ class StateReader(Generic[View]):
         return keys
 
     def partition(self, request: Mapping[str, Any]) -> int:
-        """The partition of the view's stream that has the events of the request's key."""
-        stream = self.layout.stream
-        return partition_of_key(request.get(stream.key), stream.partitions)
+        """The partition of the state of the request's key."""
+        return self._route.partition(request)
+
+    @property
+    def partitions(self) -> int:
+        return self._route.partitions
 
     def applied(self, blob: bytes | None, partition: int) -> tuple[dict[str, int], int]:
         """The applied position of each stream, and the oldest asking time that the state still reaches."""
-        if blob is None or blob != self._applied[0]:
+        if self._route.rekeyed and (blob is None or blob != self._applied[0]):
+            vector = AppliedVector.unpack(blob, self._route)
+            self._applied = (blob, vector.positions, vector.watermark - self._lateness)
+        elif blob is None or blob != self._applied[0]:
             applied = Applied.unpack(blob)
             own = max(applied.stream, base_of(partition) - 1)
             positions = dict(zip(self._streams, (own, applied.report), strict=False))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from headrace.data.types import StreamSpec
 from headrace.features.arguments import request_array, same_nulls
 from headrace.features.frames import predicate_inputs
 from headrace.features.reducers import Column, Dense, fill_empty, reduce_column
@@ -20,6 +19,7 @@ from headrace.features.tiles import tile_runs
 from headrace.features.types import Aggregate, Ask, WindowView
 from headrace.features.words import value_word
 from headrace.kernel.namespace import Namespace
+from headrace.kernel.specs import Specs
 
 NO_WORDS = np.zeros(0, np.int64)
 
@@ -27,16 +27,16 @@ NO_WORDS = np.zeros(0, np.int64)
 class ViewReader(StateReader[WindowView]):
     """One view, with everything prepared that does not depend on the request."""
 
-    def __init__(self, view: WindowView, stream: StreamSpec, namespace: Namespace) -> None:
-        super().__init__(view, stream, namespace)
+    def __init__(self, view: WindowView, specs: Specs, namespace: Namespace) -> None:
+        super().__init__(view, specs, namespace)
         self._edges = np.array([*(-width - view.delay for _, width in view.over), -view.delay, 0], np.int64)
         self._fields = {name: self.layout.field(name) for name in view.source_columns}
-        self._inputs = {name: stream.field(name).type for name in predicate_inputs(view)}
+        self._inputs = {name: self.layout.field(name).type for name in predicate_inputs(view)}
         self._is_text = [f"{view.name}_{name}_{view.over[0][0]}" in view.texts for name, _ in view.aggregates]
         self._enough = [self._least(aggregate) for _, aggregate in view.aggregates]
-        self._index = None
+        self._indexes: list[ReportIndex] = []
         if view.join is not None and view.own_event:
-            self._index = ReportIndex(self.layout, view.join.on)
+            self._indexes = [ReportIndex(self.layout, view.join.on, partition) for partition in range(self.partitions)]
 
     def _least(self, aggregate: Aggregate) -> float:
         """With so many events in a window, what is reduced is the value of the aggregate."""
@@ -47,19 +47,20 @@ class ViewReader(StateReader[WindowView]):
 
     def needs(self, *, is_event: bool) -> list[str]:
         """The fields of a request that are read; `is_event`: it is an event of the view's stream."""
-        names = list(self.view.by) + ([] if self._index is None else [self._index.on])
+        names = list(self.view.by) + [index.on for index in self._indexes[:1]]
         return [*names, *self._inputs, *self._fields] if is_event and self.view.own_event else names
 
     @property
     def key_count(self) -> int:
-        return super().key_count + (self._index is not None)
+        return super().key_count + bool(self._indexes)
 
     def keys(self, request: Mapping[str, Any]) -> list[bytes]:
         """As of any view, and the report of the asking event where that may be added."""
         keys = super().keys(request)
-        if self._index is not None:
-            on = request[self._index.on]
-            keys.append(NO_KEY if on is None else self._index.key(on))
+        if self._indexes:
+            index = self._indexes[self.partition(request)]
+            on = request[index.on]
+            keys.append(NO_KEY if on is None else index.key(on))
         return keys
 
     def read(
@@ -90,7 +91,7 @@ class ViewReader(StateReader[WindowView]):
             if own is not None:
                 end = own + self.view.own_event
             slices.add(state, size, bounds, end, own=adds[row] and own is None)
-        reports = () if self._index is None else [blobs[-1][row] for row in slices.added]
+        reports = () if not self._indexes else [blobs[-1][row] for row in slices.added]
         values, words = self._reduce(slices, asks, at, reports)
         texts = self._texts(words, asks, blobs[1]) if words else {}
         return ViewValues(values.reshape(len(asks), -1), ages, texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime
+from shutil import rmtree
 
 import msgspec
 import numpy as np
@@ -15,15 +16,19 @@ from scenario import bits
 import headrace as hr
 from headrace.app.applying import Applying
 from headrace.data.appending import append_raw
-from headrace.data.history import log_history
+from headrace.data.history import history, log_history
+from headrace.data.types import StreamSpec
 from headrace.engines.open import open_context
+from headrace.features.asking import asking_points
+from headrace.features.backfill import backfill, matrix
 from headrace.features.online import FeatureReader
 from headrace.features.recompute import LoggedRead, recompute
-from headrace.features.types import AttributeView, FeatureSet, stored_views
+from headrace.features.types import AttributeView, EventSpine, FeatureSet, stored_views
 from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.partitions import partition_of
 from headrace.kernel.settings import Settings
 from headrace.kernel.times import format_time
+from headrace.system.feature_catalogue import listed
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -85,7 +90,7 @@ def rows_of(ctx, stream):
 
 
 def seen(rows, stream, positions):
-    """With `_seen` 0 for the events that are within the vector, 1 for the others."""
+    """The events that are within the vector."""
     return [row for row in rows if row["_offset"] <= positions[f"{stream}@{partition_of(row['_offset'])}"]]
 
 
@@ -143,17 +148,118 @@ def stream_of(ctx, draw, members, count):
         yield draw.choice(sales[: first + 8])
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_reads_while_events_flow_are_those_of_the_oracle_and_of_a_recomputation(tmp_path, seed):
+def flowed(ctx, seed, count):
+    """Reads while events flow, each with its values."""
     draw = random.Random(seed)
-    ctx = opened(tmp_path)
     members = [Applying(ctx, name) for name in "ab"]
     reader = FeatureReader(ctx.online, ctx.namespace, FEATURES, SPECS, asking="sale")
     reads = []
-    for request in stream_of(ctx, draw, members, 80):
+    for request in stream_of(ctx, draw, members, count):
         row = reader.read(request, request["at"], request["id"])
         reads.append((LoggedRead(request, request["at"], request["id"], row.positions), row.values))
+    return reads, members
+
+
+def drained(members):
+    while sum([member.step() for member in members]):
+        pass
+    for member in members:
+        member.leave()
+
+
+def everything(ctx):
+    """The values of all keys, as of the end, with the positions."""
+    reader = FeatureReader(ctx.online, ctx.namespace, FEATURES, SPECS, asking="sale")
+    at = START + 60 * SECOND
+    asked = [{"id": 10_000, "at": at, "customer": c, "shop": s, "amount": 1.0} for c in range(5) for s in SHOPS]
+    rows = [reader.read(request, at, None) for request in asked]
+    return np.array([row.values for row in rows]).tobytes(), [row.positions for row in rows]
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+def test_reads_while_events_flow_are_those_of_the_oracle_and_of_a_recomputation(tmp_path, seed):
+    ctx = opened(tmp_path)
+    reads, _ = flowed(ctx, seed, 40 if seed == 1 else 400)
     vectors = {tuple(read.positions["shop"].values()) for read, _ in reads}
-    assert len(vectors) > 5
+    assert len(vectors) > 3
     check(ctx, reads)
+    ctx.close()
+
+
+def test_an_event_is_backfilled_with_what_had_been_created_in_other_partitions(tmp_path):
+    """The rule, as a loop: an event sees its own partition up to itself; of another partition the events that came before, in
+    the order of (the newest creation in the partition so far, position)."""
+    ctx = opened(tmp_path)
+    _, members = flowed(ctx, 4, 60)
+    drained(members)
+    sales, refunds = rows_of(ctx, "sale"), rows_of(ctx, "refund")
+    newest = {}
+    for row in sales:
+        partition = partition_of(row["_offset"])
+        newest[partition] = max(newest.get(partition, row["_created"]), row["_created"])
+        row["order"] = (newest[partition], row["_offset"])
+    frames = {"sale": history(ctx, "sale"), "refund": history(ctx, "refund")}
+    filled = backfill(FEATURES, asking_points(EventSpine("sale"), frames, SPECS), frames, SPECS, spine="sale")
+    different = 0
+    for request, values in zip(sales, matrix(FEATURES, filled).tolist(), strict=True):
+        known = [row for row in sales if row["order"] <= request["order"]]
+        different += len(known) != sum(row["_created"] <= request["at"] for row in sales)
+        wanted = [v for view in VIEWS for v in expected(view, known, refunds, request, own=request["_offset"])]
+        assert list(map(bits, values)) == [None if v is None else bits(v + 0.0) for v in wanted]
+    assert different > 5 and len({partition_of(row["_offset"]) for row in sales}) == 3
+    ctx.close()
+
+
+def copied(ctx, folder):
+    """Another world with the same logs of its streams, of which nothing is applied."""
+    other = opened(folder)
+    for spec in SPECS.all(StreamSpec):
+        topic = f"market/streams/{spec.name}"
+        other.events.create(topic, spec.partitions)
+        for partition in range(spec.partitions):
+            records = ctx.events.read(topic, partition, 0)
+            other.events.append(topic, partition, records.values, headers=records.headers)
+    return other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["online", "topics", "both"])
+def test_a_lost_online_store_and_lost_topics_are_built_again_from_the_history(tmp_path, lost):
+    ctx = opened(tmp_path)
+    _, members = flowed(ctx, 5, 40)
+    drained(members)
+    put(ctx, "sale", [sale(random.Random(6), 100 + n) for n in range(9)])  # the history is in the lake, these are in the log
+    if lost != "topics":
+        ctx.online.write({key: None for key, _ in list(ctx.online.scan(b"market/"))})
+    ctx.close()
+    if lost != "online":
+        rmtree(next(tmp_path.rglob("rekeyed")))
+    ctx = opened(tmp_path)
+    drained([Applying(ctx, "a")])
+    alone = copied(ctx, tmp_path / "alone")
+    drained([Applying(alone, "alone")])
+    values, positions = everything(ctx)
+    assert (values, positions) == everything(alone)
+    assert np.frombuffer(values).any()
+    for context in (ctx, alone):
+        context.close()
+
+
+@pytest.mark.slow
+def test_topics_drop_what_all_views_have_applied_and_a_new_view_takes_it_from_the_history(tmp_path):
+    ctx = opened(tmp_path)
+    _, members = flowed(ctx, 7, 40)
+    drained(members)
+    names = [name for name in ctx.events.topics() if "/rekeyed/" in name]
+    assert sorted(names) == [f"market/rekeyed/sale/{by}" for by in ("-", "customer", "shop", "shop-id")]
+    assert {info.name for info in listed(ctx)} == {view.name for view in VIEWS}
+    views = [view.definition_hash.encode() for view in VIEWS if view.name in ("shop", "all")]
+    before = everything(ctx)
+    for hashed in views:
+        ctx.online.write({key: None for key, _ in list(ctx.online.scan(b"market/view/" + hashed))})
+    ctx.close()
+    ctx = opened(tmp_path)
+    assert everything(ctx) != before
+    drained([Applying(ctx, "a")])
+    assert everything(ctx) == before
     ctx.close()

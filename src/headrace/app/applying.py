@@ -9,9 +9,7 @@ from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.engines.events.port import Member
 from headrace.features.materialise import OnlineViews
-from headrace.features.rekeyed_views import rekeyed_readers
-from headrace.features.rekeying import Forwarder
-from headrace.features.routes import rekeyed_topics
+from headrace.features.rekeyed_views import Rekeying
 from headrace.features.types import stored_views
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import Fenced
@@ -33,21 +31,19 @@ class _Share:
         fences = {spec.name: Fence(ctx, spec.name, partition) for spec in specs}
         views.rebuild(partition, fences)
         self._lake = {spec.name: LakeSink(ctx, spec, partition) for spec in specs}
-        topics = rekeyed_topics(views.views, ctx.specs, ctx.namespace)
+        self._rekeying = Rekeying(ctx, views.views, partition, fences)
         self._appliers = []
         for spec in specs:
-            sinks: list[Sink] = [views.sink, Forwarder(ctx, spec, partition, topics), self._lake[spec.name]]
+            sinks: list[Sink] = [views.sink, self._rekeying.sink, self._lake[spec.name]]
             self._appliers.append(StreamApplier(ctx, spec, sinks, partition, fence=fences[spec.name]))
-        self._rekeyed = rekeyed_readers(ctx, topics, partition, fences)
 
     def step(self, max_records: int) -> int:
-        return sum(applier.step(max_records) for applier in self._appliers) + sum(reader.step() for reader in self._rekeyed)
+        return sum(applier.step(max_records) for applier in self._appliers) + self._rekeying.step()
 
     def flush(self) -> None:
         for sink in self._lake.values():
             sink.flush()
-        for reader in self._rekeyed:
-            reader.retain()
+        self._rekeying.flush()
 
 
 class Applying:

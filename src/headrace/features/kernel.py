@@ -59,7 +59,8 @@ def _before_own(timeline: Timeline, asked: Asked, ends: np.ndarray, own_event: b
 def _masked(view: WindowView, timeline: Timeline, asked: Asked, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Rows whose slice holds an event that arrived after the asking position: none when the asking event is the newest
     seen and no event of the key came late."""
-    candidates = (asked.position != asked.own) | (asked.own < 0) | (view.predicate is not None)
+    anyway = view.predicate is not None or timeline.events.arrived is not None
+    candidates = (asked.position != asked.own) | (asked.own < 0) | anyway
     if len(timeline.late) and bool(timeline.late.any()):
         candidates |= timeline.late[np.clip(asked.key, 0, len(timeline.late) - 1)]
     rows = np.flatnonzero(candidates & (ends > starts))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from headrace.data.applying import AppliedBatch
 from headrace.data.fencing import Fence
 from headrace.data.history import history
 from headrace.data.positions import position
@@ -16,9 +17,9 @@ from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.materialise import CHUNK, ViewWriter
 from headrace.features.rekeyed_state import AppliedVector
-from headrace.features.rekeying import Passed, decode_events, decode_header
+from headrace.features.rekeying import Forwarder, Passed, decode_events, decode_header
 from headrace.features.report_index import Changes
-from headrace.features.routes import RekeyedTopic, route_of
+from headrace.features.routes import RekeyedTopic, rekeyed_topics, route_of
 from headrace.features.state import StateLayout
 from headrace.features.types import StoredView
 from headrace.kernel.log import LOG
@@ -187,9 +188,41 @@ class RekeyedReader:
         self._unretained = 0
 
 
-def rekeyed_readers(
-    ctx: Context, topics: Sequence[RekeyedTopic], partition: int, fences: Mapping[str, Fence]
-) -> list[RekeyedReader]:
-    """The readers of one partition of the topics; `fences` of the streams in that partition."""
-    own = [topic for topic in topics if topic.route.partitions > partition]
-    return [RekeyedReader(ctx, topic, partition, fences[topic.stream]) for topic in own]
+class Rekeying:
+    """What one partition number has to do with re-keyed topics: pass the events of its streams on, and apply its partition of
+    the topics of `views`, of which those are left out that are not re-keyed. `fences` of the streams in that partition."""
+
+    def __init__(self, ctx: Context, views: Sequence[StoredView], partition: int, fences: Mapping[str, Fence]) -> None:
+        self._ctx = ctx
+        self._partition = partition
+        self._fences = fences
+        self._hashes: set[str] = set()
+        self._forwarders: dict[str, Forwarder] = {}
+        self._readers: list[RekeyedReader] = []
+        self.need(views)
+
+    def need(self, views: Sequence[StoredView]) -> None:
+        """Apply these from here on, between two steps: what a new one lacks is taken from the history."""
+        ctx, partition = self._ctx, self._partition
+        topics = rekeyed_topics(views, ctx.specs, ctx.namespace)
+        hashes = {view.definition_hash for topic in topics for view in topic.views}
+        if hashes == self._hashes:
+            return
+        self._hashes = hashes
+        specs = [ctx.specs.get(StreamSpec, name) for name in self._fences]
+        self._forwarders = {spec.name: Forwarder(ctx, spec, partition, topics) for spec in specs}
+        own = [topic for topic in topics if topic.route.partitions > partition]
+        self._readers = [RekeyedReader(ctx, topic, partition, self._fences[topic.stream]) for topic in own]
+
+    def sink(self, batch: AppliedBatch) -> None:
+        """Pass the batch on; before the position in the catalog advances."""
+        if self._forwarders:
+            self._forwarders[batch.stream](batch)
+
+    def step(self) -> int:
+        """Apply what has been passed on; the number of records. Fenced when the partition is another process's."""
+        return sum(reader.step() for reader in self._readers)
+
+    def flush(self) -> None:
+        for reader in self._readers:
+            reader.retain()

@@ -7,7 +7,9 @@ TRANSACTIONS ?=
 REPORT ?=
 LARGE ?=
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench bench-large docs
+.PHONY: help demo run test check bench bench-peers bench-large docs
+# Peers that are packages of their own, each with its versions in benchmarks/peers/NAME.txt and its environment in .venv-peers/NAME.
+PEERS := $(patsubst benchmarks/peers/%.txt,%,$(wildcard benchmarks/peers/*.txt))
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -31,6 +33,9 @@ check: .venv/dev ## lint, format, types, import contracts, shape
 bench: .venv/dev ## the benchmarks, each side by side with its peer
 	@for benchmark in start windows request serving ingest; do echo; $(BIN)/python benchmarks/$$benchmark.py || exit 1; done
 
+bench-peers: .venv/dev $(PEERS:%=.venv-peers/%/ready) ## the benchmarks against peers that need an environment of their own
+	@for benchmark in joins; do echo; $(BIN)/python benchmarks/$$benchmark.py --peers || exit 1; done
+
 bench-large: .venv/dev ## the backfill of 1e8 events within 6 GB: LARGE="--events N --memory SIZE --folder DIR"
 	@$(BIN)/python benchmarks/large.py $(LARGE)
 
@@ -53,4 +58,10 @@ docs: .venv/dev ## write the generated pages again: architecture, permissions, c
 .venv/dev: .venv/demo
 	@echo "installing what tests need into .venv" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv-peers/%/ready: benchmarks/peers/%.txt
+	@echo "installing $* into .venv-peers/$*" >&2
+	@$(PYTHON) -m venv .venv-peers/$*
+	@.venv-peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

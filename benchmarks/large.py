@@ -1,10 +1,11 @@
 """Backfill of more events than fit into memory: `headrace features backfill` of the twelve published window features.
 
-    python benchmarks/large.py [--events 100000000] [--memory 6GB] [--folder DIR]
+    python benchmarks/large.py [--events 100000000] [--memory 6GB] [--folder DIR] [--keyless]
 
 Writes the payments (unsorted but for --in-order, 1 % reported as fraud 7 days later) into DIR, by default a temporary
 folder of the working directory, runs the command once, and prints the time, the peak memory of all its processes, and the
-most that it had on disk. 1e8 events need some 35 GB of disk.
+most that it had on disk. 1e8 events need some 35 GB of disk. `--keyless`: the features of all payments together instead,
+of `benchmarks/keyless_system.py`, which no key parts.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--memory", default="6GB")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--in-order", action="store_true")
+    parser.add_argument("--keyless", action="store_true")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="large-", dir="."))
     folder.mkdir(exist_ok=True)
@@ -98,11 +100,14 @@ def main() -> None:
         given, reports = folder / "payments.parquet", folder / "reports.parquet"
         if not reports.exists():
             given, reports = write_payments(folder, options.events, in_order=options.in_order)
+        chosen = ["examples/fraud/system.py", "customer,terminal", "--stream", f"fraud_report={reports}"]
+        if options.keyless:
+            chosen = ["benchmarks/keyless_system.py", "every,newest"]
+        system, features, *more = chosen
         command = [
-            str(Path(sys.executable).with_name("headrace")), "features", "backfill", str(ROOT / "examples/fraud/system.py"),
-            "--stream", f"transaction={given}", "--stream", f"fraud_report={reports}", "--spine", "transaction",
-            "--order-by", "tx_id", "--features", "customer,terminal", "--memory", options.memory,
-            "--out", str(folder / "features.parquet"), "--json",
+            str(Path(sys.executable).with_name("headrace")), "features", "backfill", str(ROOT / system),
+            "--stream", f"transaction={given}", *more, "--spine", "transaction", "--order-by", "tx_id",
+            "--features", features, "--memory", options.memory, "--out", str(folder / "features.parquet"), "--json",
         ]  # fmt: skip
         print(" ".join(command), flush=True)
         seconds, memory, disk = watched(command, folder)

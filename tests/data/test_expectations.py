@@ -12,11 +12,13 @@ import pytest
 from conftest import NOW, MakeContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shop_world import ORDER, Faults, Killed, apply_all, dying, event
+from shop_world import LATE, ORDER, Faults, Killed, apply_all, dying, event
 
+from headrace.app.pages.rendering import page
+from headrace.app.status import status
 from headrace.data.appending import append_raw
 from headrace.data.contract import contract_of
-from headrace.data.contract_results import KEPT, record, report
+from headrace.data.contract_results import KEPT, broken_lately, record, report
 from headrace.data.history import history, log_history
 from headrace.data.quarantine import entries
 from headrace.data.stream_checks import judge_streams
@@ -200,3 +202,23 @@ def test_a_stream_is_judged_by_its_age_and_its_usual_volume(make_context: MakeCo
         assert volume.good is (None, None, None, True, False, False)[day]
     assert volume.found == "9 events from 2026-01-15T00:00:00Z"
     assert volume.allowed == "2 to 8"
+
+
+def test_what_did_not_hold_in_the_last_day_is_in_the_status(make_context: MakeContext) -> None:
+    spec = _spec(Fresh(HOUR))
+    clock = FixedEventClock(NOW)
+    ctx = make_context(Specs([spec]), clock=clock)
+    append_raw(ctx, "order", [event("old", at=LATE), event("negative", at=LATE, amount=-1)])
+    apply_all(ctx, spec=spec)
+    judge_streams(ctx)
+    assert [(r.stream, r.rule, r.severity, r.failed, r.found) for r in broken_lately(ctx)] == [
+        ("order", "amount.range", "quarantine", 1, "1 refused"),
+        ("order", "fresh", "warn", None, broken_lately(ctx)[-1].found),
+    ]
+    assert broken_lately(ctx)[-1].found.endswith("allowed: at most 3600 s old")
+    text = page("status.html", system=ctx.system, status=status(ctx), problems={}).body
+    assert b"1 refused" in text
+    assert b"3600 s old" in text
+    clock.set(NOW + DAY + 1)
+    assert [r.rule for r in broken_lately(ctx)] == ["fresh"]
+    assert broken_lately(make_context(Specs([ORDER]), clock=clock)) == [], "a rule that is no longer declared is none"

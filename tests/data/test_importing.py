@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
@@ -19,7 +21,7 @@ from shop_world import ORDER, SPECS, Faults, Killed, dying, event
 
 from headrace.data.file_rows import file_rows
 from headrace.data.ingest import ingest
-from headrace.data.sorting import sorted_rows
+from headrace.data.sorting import INDEX, kept_rows, sorted_rows
 from headrace.engines.context import Context
 from headrace.kernel.errors import NotFound
 
@@ -40,7 +42,7 @@ def _logged(ctx: Context) -> list[bytes]:
     return values
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(
     parts=st.lists(
         st.lists(st.tuples(st.integers(0, 3) | st.just(2**63 - 1), st.none() | st.integers(0, 2)), max_size=4), max_size=9
@@ -48,7 +50,7 @@ def _logged(ctx: Context) -> list[bytes]:
     run_bytes=st.sampled_from([1, 60, 200]),
 )
 def test_rows_of_any_size_are_sorted_by_created_and_id_and_ties_keep_their_order(
-    tmp_path: Path, parts: list[list[tuple[int, int | None]]], run_bytes: int
+    parts: list[list[tuple[int, int | None]]], run_bytes: int
 ) -> None:
     place = iter(range(1000))
     frames = [
@@ -59,12 +61,17 @@ def test_rows_of_any_size_are_sorted_by_created_and_id_and_ties_keep_their_order
         )
         for rows in parts
     ]
-    found = [row for frame in sorted_rows(frames, tmp_path, run_bytes=run_bytes) for row in frame.drop("_place").rows()]
+    with TemporaryDirectory() as folder:
+        rows = sorted_rows(frames, Path(folder), run_bytes=run_bytes)
+        found = [row for frame in rows for row in frame.drop("_place").rows()]
+        kept = kept_rows(Path(folder))
+        again = None if kept is None else [row for frame in kept for row in frame.drop("_place").rows()]
     expected = sorted(
         (row for frame in frames for row in frame.rows()), key=lambda row: (row[0], row[1] is None, row[1] or 0, int(row[2]))
     )
     assert found == expected
-    assert list(tmp_path.glob("*.parquet")) == []
+    assert rows.rows == len(expected)
+    assert again in ((found,) if expected and run_bytes == 1 else (None, found))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -102,12 +109,19 @@ sys.path[:0] = sys.argv[3:]
 from pathlib import Path
 from shop_world import SPECS
 import headrace.app.tables
+from headrace.app.stopping import stopped_by_sigterm
 from headrace.data.ingest import ingest
 from headrace.engines.open import open_context
 from headrace.kernel.clocks import FixedEventClock
+from headrace.kernel.errors import Interrupted
 from headrace.kernel.settings import Settings
 ctx = open_context(Settings(data=Path(sys.argv[1])), "shop", SPECS, clock=FixedEventClock(1_900_000_000_000_000))
-print(ingest(ctx, "order", Path(sys.argv[2])).rows)
+with stopped_by_sigterm():
+    try:
+        print(ingest(ctx, "order", Path(sys.argv[2])).rows)
+    except Interrupted as stopped:
+        print(stopped)
+        sys.exit(stopped.exit_code)
 """
 
 
@@ -129,6 +143,40 @@ def test_an_import_whose_process_is_killed_loses_and_doubles_nothing(make_contex
     assert len(_logged(ctx)) < rows
     again = _child(tmp_path / "data", tmp_path / "a.parquet")
     assert 0 < int(again.communicate()[0]) < rows
+    values = _logged(ctx)
+    assert len(values) == len(set(values)) == rows
+    assert list((ctx.run_folder / "ingest").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_import_that_is_stopped_says_how_to_go_on_and_does_not_sort_again(make_context: MakeContext, tmp_path: Path) -> None:
+    """So many rows that they are sorted on disk."""
+    ctx, rows = make_context(SPECS), 1_300_000
+    frame = _payments(rows).with_columns(pl.col("id").str.zfill(90))
+    frame.write_parquet(tmp_path / "a.parquet")
+    stopped = _child(tmp_path / "data", tmp_path / "a.parquet")
+    while ctx.events.end("shop/streams/order", 0) < LARGE:
+        assert stopped.poll() is None
+        time.sleep(0.001)
+    stopped.terminate()
+    said = stopped.communicate()[0]
+    reached = ctx.events.end("shop/streams/order", 0)
+    assert stopped.returncode == 130, said
+    found = re.search(r"was stopped after at least ([\d,]+) of its rows\nhint: give the same command again", said)
+    assert found is not None, said
+    assert 0 < int(found[1].replace(",", "")) <= reached < rows
+    (scratch,) = (ctx.run_folder / "ingest").iterdir()
+    assert (scratch / INDEX).exists()
+    before = [(path.name, path.stat().st_mtime_ns) for path in sorted(scratch.glob("*.parquet"))]
+    assert len(before) > 2
+    killed = _child(tmp_path / "data", tmp_path / "a.parquet")
+    while ctx.events.end("shop/streams/order", 0) == reached:
+        assert killed.poll() is None
+        time.sleep(0.001)
+    killed.kill()
+    killed.communicate()
+    assert [(path.name, path.stat().st_mtime_ns) for path in sorted(scratch.glob("*.parquet"))] == before
+    assert _child(tmp_path / "data", tmp_path / "a.parquet").wait() == 0
     values = _logged(ctx)
     assert len(values) == len(set(values)) == rows
     assert list((ctx.run_folder / "ingest").iterdir()) == []

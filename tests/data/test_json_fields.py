@@ -182,3 +182,42 @@ def test_a_flat_file_fills_fields_with_paths(make_context: MakeContext, tmp_path
     ingest(ctx, "order", tmp_path / "a.csv")
     apply_all(ctx, spec=spec)
     assert history(ctx, "order").select("id", "total").rows() == [("a", 2.5)]
+
+
+@pytest.mark.parametrize(
+    ("member", "kept"),
+    [
+        (b'"x": 1e400', '{"x":1e400}'),
+        (
+            b'"x": {"y": [-1e999, -0, 123456789012345678901234567890]}',
+            '{"x":{"y": [-1e999, -0, 123456789012345678901234567890]}}',
+        ),
+        (b'"x": "a\xed\xa0\x80"', '{"x":"a\ufffd\ufffd\ufffd"}'),
+        (b'"\xff": null', '{"\ufffd":null}'),
+    ],
+)
+def test_an_unknown_member_that_no_parser_can_hold_is_kept_and_stops_nothing(
+    make_context: MakeContext, member: bytes, kept: str
+) -> None:
+    ctx = make_context(SPECS)
+    append_raw(ctx, "order", [event("odd")[:-1] + b", " + member + b"}", event("next")])
+    apply_all(ctx)
+    assert history(ctx, "order").select("id", "_extra").rows() == [("odd", kept), ("next", None)]
+    assert entries(ctx, "order") == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    start=st.sampled_from([b'"x": ', b'"x": {"y": [', b""]),
+    middle=st.lists(
+        st.sampled_from(
+            [b"1e400", b'"\\ud800"', b'"\xc3"', b"[", b"]", b"{", b"}", b",", b'"a":', b"-0", b"NaN", b"\xff", b" ", b'"']
+        ),
+        max_size=8,
+    ),
+    end=st.sampled_from([b"", b"]}"]),
+)
+def test_of_every_accepted_event_the_unknown_members_can_be_told(start: bytes, middle: list[bytes], end: bytes) -> None:
+    raw = event("odd")[:-1] + b", " + start + b"".join(middle) + end + b"}"
+    frame, _ = contract_of(ORDER).decode_batch([raw], NOW)
+    assert len(contract_of(ORDER).unknown([raw] * frame.height)) == frame.height

@@ -179,3 +179,17 @@ def test_an_old_refused_event_goes_although_newer_ones_follow_it(make_context: M
     assert "bad0" not in [entry.id for entry in quarantine.entries(ctx, "order")]
     assert ctx.events.first(TOPIC, 0) >= 2
     assert history(ctx, "order")["id"].to_list() == ["good0", "good1"]
+
+
+def test_retention_holds_for_a_stream_of_refused_events_alone(make_context: MakeContext) -> None:
+    ctx = _small_segments(make_context, BRIEF)
+    for number in range(4):
+        append_raw(ctx, "order", [event(f"bad{number}", amount=-1)])
+    apply_all(ctx, spec=BRIEF)
+    retain_streams(ctx)
+    assert ctx.events.first(TOPIC, 0) == 4
+    assert quarantine.entries(ctx, "order") == []
+    assert history(ctx, "order").is_empty()
+    append_raw(ctx, "order", [event("good")])
+    apply_all(ctx, spec=BRIEF)
+    assert history(ctx, "order")["id"].to_list() == log_history(ctx, "order")["id"].to_list() == ["good"]

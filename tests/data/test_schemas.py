@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import pytest
 from conftest import MakeContext
+from polars.testing import assert_frame_equal
 from shop_world import GOOD, ORDER, SPECS, apply_all, event
 
 from headrace.data.appending import append_raw
+from headrace.data.applying import StreamApplier
 from headrace.data.history import history, log_history
 from headrace.data.quarantine import entries
 from headrace.data.schemas import SchemaChanged, applied_schema, apply_schemas
 from headrace.data.status import stream_status
-from headrace.data.types import Field, Range, StreamSpec
+from headrace.data.types import Check, Field, From, Pattern, Range, StreamSpec
 from headrace.kernel.specs import Specs
 
 
@@ -76,3 +78,51 @@ def test_a_field_may_become_null(make_context: MakeContext) -> None:
     ctx = make_context(Specs([_changed(amount=Field("amount", "float", True))]))
     apply_schemas(ctx)
     assert applied_schema(ctx, "order")[0] == 2
+
+
+def test_a_member_that_became_a_field_reads_the_same_from_lake_log_and_both(make_context: MakeContext) -> None:
+    """By a name and by a path, with values of the type and of others, before and after it was declared."""
+    before = [
+        event("typed", channel="app", meta={"weight": "2.5", "left": 1}),
+        event("other", channel=7, meta={"weight": [1]}, note="kept"),
+        event("without"),
+        event("huge")[:-1] + b',"channel":1e400,"meta":{"weight":"9"}}',
+        event("strict", channel="too long for the later pattern", meta={"weight": "-1"}),
+    ]
+    ctx = make_context(SPECS)
+    append_raw(ctx, "order", before[:3])
+    apply_all(ctx)
+    append_raw(ctx, "order", before[3:])
+    StreamApplier(ctx, ORDER, []).step()
+    spec = _changed(
+        Field("channel", "str", default="web", rules=(Pattern(".{1,9}"),)),
+        Field("weight", "float", True, rules=(Range(min=0),), read=From("meta.weight", text=True)),
+        amount=Field("amount", "float", rules=(Range(min=2.5, max=2.5),)),
+    )
+    ctx = make_context(Specs([spec]))
+    apply_schemas(ctx)
+    append_raw(ctx, "order", [event("new", channel="shop", meta={"weight": "4"}), event("bad", meta={"weight": [1]})])
+    found = [
+        ("typed", "app", 2.5), ("other", "web", None), ("without", "web", None), ("huge", "web", 9.0),
+        ("strict", "too long for the later pattern", -1.0), ("new", "shop", 4.0),
+    ]  # fmt: skip
+    assert history(ctx, "order").select("id", "channel", "weight").rows() == found[:-1], "three are in the lake"
+    apply_all(ctx, spec=spec)
+    assert history(ctx, "order").select("id", "channel", "weight").rows() == found
+    assert_frame_equal(log_history(ctx, "order"), history(ctx, "order"))
+    assert history(ctx, "order")["_extra"].to_list()[:3] == [
+        '{"meta":{"weight":"2.5","left":1}}', '{"meta":{"weight":[1]},"note":"kept"}', None
+    ]  # fmt: skip
+    assert [entry.id for entry in entries(ctx, "order")] == ["bad"]
+
+
+def test_a_stricter_contract_takes_nothing_away_that_was_accepted(make_context: MakeContext) -> None:
+    ctx = make_context(SPECS)
+    append_raw(ctx, "order", GOOD)
+    apply_all(ctx)
+    strict = _changed(amount=Field("amount", "float", rules=(Range(min=1),)))
+    ctx = make_context(Specs([replace(strict, expect=(Check("never", lambda amount: amount < 0),))]))
+    append_raw(ctx, "order", [event("new")])
+    apply_all(ctx, spec=ctx.specs.all(StreamSpec)[0])
+    assert log_history(ctx, "order")["id"].to_list() == [f"g{n}" for n in range(6)]
+    assert_frame_equal(log_history(ctx, "order"), history(ctx, "order"))

@@ -13,6 +13,7 @@ from headrace.app.invoke import invoke
 from headrace.app.logs import set_up_log
 from headrace.app.output import show
 from headrace.app.progress_bar import progress_bar
+from headrace.app.stopping import stopped_by_sigterm
 from headrace.app.world import installed
 from headrace.kernel.errors import UsageError
 from headrace.kernel.identity import LOCAL
@@ -93,7 +94,7 @@ def _callback(operation: Operation) -> Callable[..., int]:
         else:
             ctx = installed(settings, system, create=operation.name in BEFORE_FIRST_RUN)
             try:
-                with progress_bar():
+                with stopped_by_sigterm(), progress_bar():
                     result = invoke(ctx.acting(LOCAL, new_id()), operation, arguments)
             finally:
                 ctx.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import headrace
+from headrace.data.contract_results import BrokenRule, broken_lately
 from headrace.data.positions import positions
 from headrace.data.status import stream_status
 from headrace.data.types import StreamSpec
@@ -64,6 +65,7 @@ class Status:
     now: str
     clock: str
     streams: list[StreamHealth]
+    contracts: list[BrokenRule]
     services: list[ServiceHealth]
     alarms: list[Alarm]
     rollouts: list[Rollout]
@@ -73,7 +75,8 @@ class Status:
 
 @operation("system.status", permission=Permission.READ, http="GET /status", cli="status")
 def status(ctx: Context) -> Status:
-    """Show streams, staleness, champions, rollouts in progress, and the last alarms, runs and versions."""
+    """Show streams, staleness, contract rules that did not hold in the last day, champions, rollouts in progress, and the
+    last alarms, runs and versions."""
     models = ctx.specs.all(ModelSpec)
     newest = sorted((v for model in models for v in versions(ctx, model.name)), key=lambda v: v.created_at, reverse=True)
     return Status(
@@ -83,6 +86,7 @@ def status(ctx: Context) -> Status:
         now=format_time(ctx.clock.now()),
         clock="virtual" if ctx.clock.virtual else "real",
         streams=stream_health(ctx),
+        contracts=broken_lately(ctx),
         services=service_health(ctx),
         alarms=alarms(ctx)[:SHOWN],
         rollouts=all_rollouts(ctx)[:SHOWN],

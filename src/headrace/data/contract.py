@@ -6,10 +6,12 @@ Both are held equal to `checking.check_document` by a property test.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -138,6 +140,11 @@ class Contract:
 
     def unknown(self, values: Sequence[bytes]) -> list[str | None]:
         """Of each accepted event the members that no field is named after, as a JSON object; None when there are none."""
+        try:
+            deque(map(self._decode_request, values), maxlen=0)
+            return [None] * len(values)
+        except UNREADABLE:
+            pass
         found: list[str | None] = []
         for raw in values:
             try:
@@ -220,7 +227,7 @@ class Contract:
     def _frame(self, events: list[Any], index: Sequence[int]) -> pl.DataFrame:
         columns = []
         for name in self.names:
-            column = [getattr(event, name) for event in events]
+            column = list(map(attrgetter(name), events))
             if name in self._times:
                 stored = time_column(name, column)
                 if not stored.is_between(FIRST_TIME, LAST_TIME).all():

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from headrace.data.tables import CONTRACT_RESULTS, STREAM_CHECKS
-from headrace.data.types import StreamSpec
+from headrace.data.types import Fresh, StreamSpec, Volume
 from headrace.engines.context import Context
-from headrace.kernel.times import format_time
+from headrace.kernel.times import DAY, format_time
 
 KEPT = 1000
 """Rows of single batches per stream; older ones are summed."""
 SHOWN = 20
+LATELY = DAY
+"""Event-clock microseconds for which a rule that did not hold is shown with the state of the system."""
 _SUM = -1
 
 
@@ -50,6 +52,19 @@ class StreamCheck:
     allowed: str
     judged_at: str
     since: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenRule:
+    """A rule that did not hold lately: events that it refused or warned of in all and when last, or what was found of the
+    stream as a whole (`failed` None) and since when."""
+
+    stream: str
+    rule: str
+    severity: str
+    failed: int | None
+    found: str
+    last_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +122,39 @@ def report(ctx: Context, stream: str) -> ContractReport:
     return ContractReport(stream, rule_results(ctx, stream), stream_checks(ctx, stream), newest)
 
 
-def rule_results(ctx: Context, stream: str) -> list[RuleResult]:
-    """How many events each rule refused or warned of, in all."""
+def broken_lately(ctx: Context) -> list[BrokenRule]:
+    """Of every declared stream the rules that did not hold within the last day, and `hr.fresh` and `hr.volume` that do not
+    hold now."""
+    found, since = [], ctx.clock.now() - LATELY
+    for spec in ctx.specs.all(StreamSpec):
+        for result in rule_results(ctx, spec.name, since):
+            shown = f"{result.failed} {'refused' if result.severity == 'quarantine' else 'warned of'}"
+            found.append(BrokenRule(spec.name, result.rule, result.severity, result.failed, shown, result.last_at))
+        for check in stream_checks(ctx, spec.name):
+            if check.good is False:
+                shown = f"{check.found}; allowed: {check.allowed}"
+                found.append(BrokenRule(spec.name, check.rule, "warn", None, shown, check.since))
+    return found
+
+
+def rule_results(ctx: Context, stream: str, since: int | None = None) -> list[RuleResult]:
+    """How many events each rule refused or warned of, in all; with `since` (event-clock microseconds) of the rules that did
+    so from then on."""
     table = CONTRACT_RESULTS
-    sums = select(table.c.rule, table.c.severity, func.sum(table.c.failed), func.max(table.c.at))
+    last = func.max(table.c.at)
+    sums = select(table.c.rule, table.c.severity, func.sum(table.c.failed), last)
     own = (table.c.system == ctx.system) & (table.c.stream == stream)
+    sums = sums.where(own).group_by(table.c.rule, table.c.severity).order_by(table.c.rule)
     with ctx.catalog.reading() as connection:
-        rows = connection.execute(sums.where(own).group_by(table.c.rule, table.c.severity).order_by(table.c.rule)).all()
+        rows = connection.execute(sums if since is None else sums.having(last >= since)).all()
     return [RuleResult(rule, severity, int(failed), format_time(at)) for rule, severity, failed, at in rows]
 
 
 def stream_checks(ctx: Context, stream: str) -> list[StreamCheck]:
-    """The last judgements of the stream's `hr.fresh` and `hr.volume`."""
+    """The last judgements of the declared `hr.fresh` and `hr.volume` of the stream."""
     table = STREAM_CHECKS
-    own = (table.c.system == ctx.system) & (table.c.stream == stream)
+    declared = [rule.name for rule in ctx.specs.get(StreamSpec, stream).expect if isinstance(rule, Fresh | Volume)]
+    own = (table.c.system == ctx.system) & (table.c.stream == stream) & table.c.rule.in_(declared)
     with ctx.catalog.reading() as connection:
         rows = connection.execute(select(table).where(own).order_by(table.c.rule)).all()
     return [

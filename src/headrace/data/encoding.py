@@ -17,16 +17,20 @@ _BOOLS = {"true": "true", "false": "false", "True": "true", "False": "false", "T
 
 
 def json_events(fields: Sequence[Field], frame: pl.DataFrame, *, textual: bool) -> list[bytes]:
-    """One JSON object per row with the declared fields that `frame` has. `textual`: columns are cells of a CSV file, read
-    by the declared types. Whole milliseconds are written as epoch milliseconds, other times as RFC 3339."""
+    """`json_column` as a list."""
+    return json_column(fields, frame, textual=textual).to_list()
+
+
+def json_column(fields: Sequence[Field], frame: pl.DataFrame, *, textual: bool) -> pl.Series:
+    """One JSON object (Binary) per row with the declared fields that `frame` has. `textual`: columns are cells of a CSV file,
+    read by the declared types. Whole milliseconds are written as epoch milliseconds, other times as RFC 3339."""
     present = [field for field in fields if field.name in frame.columns]
     tokens = frame.select(_token(field, frame, textual).fill_null("null").alias(field.name) for field in present)
     parts: list[pl.Expr] = []
     for position, field in enumerate(present):
         name = msgspec.json.encode(field.name).decode()
         parts += [pl.lit(f"{',' if position else '{'}{name}:"), pl.col(field.name)]
-    text = tokens.select(pl.concat_str([*parts, pl.lit("}")]).cast(pl.Binary).alias("event"))
-    return text["event"].to_list()
+    return tokens.select(pl.concat_str([*parts, pl.lit("}")]).cast(pl.Binary).alias("event")).to_series()
 
 
 def _quoted(column: pl.Expr) -> pl.Expr:

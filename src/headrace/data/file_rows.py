@@ -15,7 +15,7 @@ from polars.exceptions import PolarsError
 
 from headrace.data.checking import LAST_TIME
 from headrace.data.contract import contract_of
-from headrace.data.encoding import json_events
+from headrace.data.encoding import json_column
 from headrace.data.files import Format, format_of, unreadable
 from headrace.data.frames import time_micros
 from headrace.data.json_fields import exploded
@@ -103,9 +103,8 @@ def _ndjson(spec: StreamSpec, path: Path, block_bytes: int) -> Iterator[pl.DataF
 
 
 def _keyed(spec: StreamSpec, frame: pl.DataFrame, *, textual: bool) -> pl.DataFrame:
-    events = pl.Series("event", json_events(spec.fields, frame, textual=textual), dtype=pl.Binary)
     keys = frame.select(_created(spec, frame), _identity(spec.field(spec.id), frame))
-    return _ordered(keys.with_columns(events))
+    return _ordered(keys.with_columns(json_column(spec.fields, frame, textual=textual)))
 
 
 def _ordered(frame: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import polars as pl
 
 from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, compiled
 from headrace.data.types import Field, NotNull, OneOf, Range, Rule, Violation
-from headrace.kernel.times import MINUTE
+from headrace.kernel.times import MINUTE, SECOND
 
 _PLAIN_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):?[0-5]\d)?$"
 _OFFSET = r"[+-]\d\d:?\d\d$"
@@ -55,13 +55,15 @@ def time_micros(frame: pl.DataFrame, name: str) -> pl.Expr:
             column.cast(pl.Int64, strict=False) * 1000
         )
     if dtype == pl.String:
-        at = _plain_micros(frame[name])
-        fast = pl.when(at.is_between(FIRST_TIME, LAST_TIME)).then(at)
+        at = frame.select(_plain_micros(frame[name])).to_series()  # (once: what is returned may be evaluated several times)
+        fast = frame.select(pl.when(at.is_between(FIRST_TIME, LAST_TIME)).then(at).alias(name)).to_series()
         field = Field(name, "datetime")
-        others = frame[name].filter(frame.select(fast.is_null()).to_series()).drop_nulls().unique().to_list()
+        others = frame[name].filter(fast.is_null()).drop_nulls().unique().to_list()
+        if not others:
+            return pl.lit(fast)
         checked = ((text, check_document((field,), {name: text})) for text in others)
         known = {text: values[name] for text, values in checked if not isinstance(values, Violation)}
-        return pl.coalesce(fast, column.replace_strict(known, default=None, return_dtype=pl.Int64))
+        return pl.coalesce(pl.lit(fast), column.replace_strict(known, default=None, return_dtype=pl.Int64))
     return column.cast(pl.Datetime("us")).dt.epoch("us") if dtype == pl.Date else column.dt.epoch("us")
 
 
@@ -77,10 +79,12 @@ def _plain_micros(texts: pl.Series) -> pl.Expr:
         ahead = pl.when(zoned).then(signed * MINUTE).otherwise(0)
         column = pl.when(zoned).then(column.str.head(pl.col(texts.name).str.len_bytes() - digits.str.len_bytes()))
         column = column.otherwise(pl.col(texts.name))
-    plain = pl.when(pl.col(texts.name).str.contains(_PLAIN_TIME)).then(
-        column.str.slice(0, 10) + "T" + column.str.slice(11).str.strip_suffix("Z")
-    )
-    return plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False).dt.epoch("us") - ahead
+    hour, minute, second = (column.str.slice(place, 2).cast(pl.Int64, strict=False) for place in (11, 14, 17))
+    day = column.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")).dt.epoch("us")
+    fraction = (column.str.slice(20).str.strip_suffix("Z") + "000000").str.slice(0, 6).cast(pl.Int64, strict=False)
+    clock = ((hour * 60 + minute) * 60 + second) * SECOND + fraction
+    plain = pl.col(texts.name).str.contains(_PLAIN_TIME) & (hour < 24) & (minute < 60)
+    return pl.when(plain).then(day + clock - ahead)
 
 
 def _valid(field: Field, frame: pl.DataFrame) -> pl.Expr:

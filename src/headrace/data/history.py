@@ -9,6 +9,7 @@ import polars as pl
 
 from headrace.data.positions import position
 from headrace.data.quarantine import refused_offsets
+from headrace.data.recalling import fill_later_fields
 from headrace.data.records import decode_records, event_schema
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
@@ -74,22 +75,23 @@ def lake_events(ctx: Context, spec: StreamSpec, held: list[int]) -> pl.DataFrame
     lazy = lazy.filter(pl.any_horizontal(pl.col("_offset").is_between(base_of(p), end, "left") for p, end in enumerate(held)))
     absent = set(schema.names()) - set(lazy.collect_schema().names())
     frame = lazy.with_columns(pl.lit(None, schema[name]).alias(name) for name in absent).select(schema.names()).collect()
-    defaults = [pl.col(field.name).fill_null(field.default) for field in spec.fields if field.default is not None]
-    return frame.cast(schema).with_columns(defaults).sort("_offset")
+    return fill_later_fields(spec, frame.cast(schema)).sort("_offset")
 
 
 def log_events(ctx: Context, spec: StreamSpec, first: int, end: int, known: pl.Series) -> pl.DataFrame:
     """The accepted events of one partition with positions `first` .. `end - 1`: not refused, and of each id the first;
-    `known` are the ids before `first`."""
-    refused = pl.Series(list(refused_offsets(ctx, spec.name)), dtype=pl.Int64)
+    `known` are the ids before `first`. What is applied is decided: today's contract judges only what comes after."""
+    decided = refused_offsets(ctx, spec.name)
+    refused = pl.Series(list(decided), dtype=pl.Int64)
     topic, partition = ctx.namespace.stream(spec.name), partition_of(first)
     base = base_of(partition)
+    applied = base + position(ctx, spec.name, partition).next_offset
     parts = [event_schema(spec).to_frame()]
     while first < end:
         records = ctx.events.read(topic, partition, first - base, max_records=min(65_536, end - first))
         if not records.values:
             break
-        frame, _ = decode_records(spec, records, partition)
+        frame, _ = decode_records(spec, records, partition, accepted=lambda at: at < applied and at not in decided)
         parts.append(frame.filter(~pl.col("_offset").is_in(refused.implode())) if len(refused) else frame)
         first = base + records.next
     frame = pl.concat(parts).unique(spec.id, keep="first", maintain_order=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +25,7 @@ from headrace.kernel.partitions import base_of, partition_of
 _ENTRY = struct.Struct("<q16s")
 _NEXT = struct.Struct("<q")
 _encode = msgspec.json.Encoder().encode
+_blake2b = partial(hashlib.blake2b, digest_size=16)
 _CHUNK = 65_536
 
 
@@ -48,14 +51,14 @@ def content_hashes(spec: StreamSpec, frame: pl.DataFrame) -> list[bytes]:
     columns = [frame[name].to_physical().to_list() for name in names]
     for place, default in ((names.index(f.name), f.default) for f in spec.fields if f.default is not None):
         columns[place] = [None if value == default else value for value in columns[place]]
-    if any(None in column for column in columns):
-        documents = [
-            {name: value for name, value in zip(names, row, strict=True) if value is not None}
-            for row in zip(*columns, strict=True)
-        ]
-    else:
-        documents = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return [hashlib.blake2b(_encode(document), digest_size=16).digest() for document in documents]
+    documents = map(_encode, map(_document_type(tuple(names)), *columns))
+    return [digest.digest() for digest in map(_blake2b, documents)]
+
+
+@lru_cache(maxsize=256)
+def _document_type(names: tuple[str, ...]) -> type[msgspec.Struct]:
+    """JSON objects with these members in this order, those that are None left out."""
+    return msgspec.defstruct("Document", [(name, Any, None) for name in names], omit_defaults=True, gc=False)
 
 
 class IdentityIndex:
@@ -93,9 +96,13 @@ class IdentityIndex:
         offsets = frame["_offset"].to_list()
         redelivered = np.zeros(len(keys), bool)
         conflicting = np.zeros(len(keys), bool)
-        entries: dict[bytes, bytes | None] = {}
-        before: dict[bytes, bytes | None] = {}
         found = self._online.get_many(keys)
+        entries: dict[bytes, bytes | None] = dict(zip(keys, map(_ENTRY.pack, offsets, hashes), strict=True))
+        before: dict[bytes, bytes | None] = dict.fromkeys(keys)
+        if len(entries) == len(keys) and found.count(None) == len(keys):
+            return Identified(redelivered, conflicting, entries, before)
+        entries.clear()
+        before.clear()
         for row, (key, digest, offset, stored) in enumerate(zip(keys, hashes, offsets, found, strict=True)):
             entry = entries.get(key) or stored
             if entry is not None:

@@ -15,17 +15,18 @@ from headrace.data.appending import stream_ends
 from headrace.data.file_rows import file_rows
 from headrace.data.files import files_of
 from headrace.data.producing import Producer
-from headrace.data.sorting import sorted_rows
+from headrace.data.sorting import INDEX, kept_rows, sorted_rows
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import Conflict
+from headrace.kernel.errors import Conflict, Interrupted
 from headrace.kernel.ids import content_hash
 from headrace.kernel.progress import report
 from headrace.pipelines.claims import Claim
 
 BATCH = 65_536
 BATCH_BYTES = 64 << 20
+AGAIN = "give the same command again: it goes on where it was"
 _READ_BYTES = 4 << 20
 
 
@@ -48,9 +49,10 @@ def ingest(ctx: Context, stream: str, path: Path) -> IngestResult:
     names; each file is sorted for itself.
 
     It takes bounded memory (scratch files lie in the data folder). A file is known by its content: run again after a kill
-    it goes on after the last batch in the log, and a file that is there already adds nothing. Columns that the stream does
-    not declare are left out. NotFound for an unknown stream or file, InvalidInput for a file of another kind or without a
-    column that must not be null, Conflict while another process imports the same file.
+    it goes on after the last batch in the log, with what was sorted by then, and a file that is there already adds nothing.
+    Columns that the stream does not declare are left out. NotFound for an unknown stream or file, InvalidInput for a file of
+    another kind or without a column that must not be null, Conflict while another process imports the same file, Interrupted
+    on KeyboardInterrupt.
     """
     started = MACHINE.monotonic()
     spec = ctx.specs.get(StreamSpec, stream)
@@ -76,36 +78,29 @@ class ImportedFile:
 
 
 def import_file(ctx: Context, spec: StreamSpec, path: Path, *, history: bool = True) -> ImportedFile:
-    """Append what is not yet in the log of one file."""
-    identity = _identity(spec, path)
-    with _claimed(ctx, spec.name, identity, path) as scratch:
-        producer = Producer(ctx, spec.name, f"file/{identity}")
-        state = producer.state or {"rows": 0, "complete": False}
-        skipped = int(state["rows"])
-        if state["complete"]:
-            return ImportedFile(0, skipped, None)
-        first, done = None, skipped
-        found = _Counted(file_rows(spec, path, scratch))
-        for batch in _batches(sorted_rows(found, scratch), skipped):
-            done += len(batch)
-            offset = producer.append(batch, {"rows": done, "complete": False, "path": str(path)}, history=history)
-            first = offset if first is None else first
-            report("appending", done, found.rows)
-        producer.append([], {"rows": done, "complete": True, "path": str(path)})
+    """Append what is not yet in the log of one file. Errors as `ingest`."""
+    done: int | None = None
+    first = None
+    try:
+        identity = _identity(spec, path)
+        with _claimed(ctx, spec.name, identity, path) as scratch:
+            producer = Producer(ctx, spec.name, f"file/{identity}")
+            state = producer.state or {"rows": 0, "complete": False}
+            done = skipped = int(state["rows"])
+            if state["complete"]:
+                return ImportedFile(0, skipped, None)
+            found = kept_rows(scratch) or sorted_rows(file_rows(spec, path, scratch), scratch)
+            for batch in _batches(found, skipped):
+                after = {"rows": done + len(batch), "complete": False, "path": str(path)}
+                offset = producer.append(batch, after, history=history)
+                first, done = offset if first is None else first, done + len(batch)
+                report("appending", done, found.rows)
+            producer.append([], {"rows": done, "complete": True, "path": str(path)})
+            (scratch / INDEX).unlink(missing_ok=True)
+    except KeyboardInterrupt:
+        reached = "before its first row" if done is None else f"after at least {done:,} of its rows"
+        raise Interrupted(f"the import of `{path}` into `{spec.name}` was stopped {reached}", hint=AGAIN) from None
     return ImportedFile(done - skipped, skipped, first)
-
-
-class _Counted:
-    """Frames passed on, with the number of their rows: all are read before the first row is sorted."""
-
-    def __init__(self, frames: Iterable[pl.DataFrame]) -> None:
-        self._frames = frames
-        self.rows = 0
-
-    def __iter__(self) -> Iterator[pl.DataFrame]:
-        for frame in self._frames:
-            self.rows += frame.height
-            yield frame
 
 
 def _batches(frames: Iterable[pl.DataFrame], skip: int) -> Iterator[list[bytes]]:
@@ -140,12 +135,13 @@ def _identity(spec: StreamSpec, path: Path) -> str:
 
 @contextmanager
 def _claimed(ctx: Context, stream: str, identity: str, path: Path) -> Iterator[Path]:
-    """The scratch folder of the one process that imports the file; those that killed processes left are removed."""
+    """The scratch folder of the one process that imports the file. When that is stopped or killed, the sorted rows stay
+    there for the next; what others have left is removed."""
     folder, claims = ctx.run_folder / "ingest", ctx.run_folder / "claims"
-    for left in folder.glob("*"):
-        if Claim(claims, "ingest", left.name).free():
-            shutil.rmtree(left, ignore_errors=True)
     scratch = folder / f"{stream}-{identity}"
+    for left in folder.glob("*"):
+        if not (left == scratch and (left / INDEX).exists()) and Claim(claims, "ingest", left.name).free():
+            shutil.rmtree(left, ignore_errors=True)
     claim = Claim(claims, "ingest", scratch.name)
     if not claim.take():
         raise Conflict(f"another process imports `{path}` into `{stream}`", hint="wait until it is done")
@@ -153,5 +149,6 @@ def _claimed(ctx: Context, stream: str, identity: str, path: Path) -> Iterator[P
         scratch.mkdir(parents=True, exist_ok=True)
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if not (scratch / INDEX).exists():
+            shutil.rmtree(scratch, ignore_errors=True)
         claim.release()

@@ -19,6 +19,7 @@ _UNITS = {"s": SECOND, "ms": 1_000, "us": 1}
 _PART = re.compile(r"([^.\[\]]+)(\[\d*\])?")
 _NUMBER = re.compile(r"[+-]?(\d+)(\.\d+)?([eE][+-]?\d+)?")
 _ABSENT = object()
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _FEWEST, _MOST = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Microseconds of the years 1 to 9999."""
 
@@ -72,15 +73,30 @@ def flattener(fields: Sequence[Field]) -> Callable[[bytes], bytes] | None:
 
     def flat(raw: bytes) -> bytes:
         try:
-            document = msgspec.json.decode(raw)
-            if not isinstance(document, dict):
-                return raw
-            found = {name: value for name, read in readers if (value := read(document)) is not _ABSENT}
+            document, readable = _document(raw)
+            found = {name: value for name, read in readers if (value := read(readable)) is not _ABSENT}
             return msgspec.json.encode({**document, **found})
         except (*UNREADABLE, OverflowError):
             return raw
 
     return flat
+
+
+def _document(raw: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The members of a JSON object, and those among them that a parser can hold. UNREADABLE for what is none."""
+    try:
+        document = msgspec.json.decode(raw, type=dict[str, Any])
+    except UNREADABLE:
+        written = _members(raw)
+        return written, {name: found for name, value in written.items() for found in _readable(value)}
+    return document, document
+
+
+def _readable(value: msgspec.Raw) -> list[Any]:
+    try:
+        return [msgspec.json.decode(value)]
+    except UNREADABLE:
+        return []
 
 
 def exploded(raw: bytes, path: str) -> list[bytes]:
@@ -105,10 +121,20 @@ def exploded(raw: bytes, path: str) -> list[bytes]:
 
 
 def unknown_members(raw: bytes, names: frozenset[str]) -> str | None:
-    """The members of an event that no field is named after, as JSON; None when there are none."""
-    document = msgspec.json.decode(raw)
-    unknown = {name: value for name, value in document.items() if name not in names}
+    """The members of an event that no field is named after, as JSON; None when there are none. Their values stay as they are
+    written, whether a parser could hold them (`1e400`) or not; bytes that are no UTF-8 become U+FFFD."""
+    unknown = {name: value for name, value in members(raw).items() if name not in names}
     return msgspec.json.encode(unknown).decode() if unknown else None
+
+
+def members(raw: bytes) -> dict[str, msgspec.Raw]:
+    """The values of a JSON object as they are written."""
+    return _members(raw.decode(errors="replace").encode())
+
+
+def path_roots(field: Field) -> list[str]:
+    """The members of an event in which the field's paths begin."""
+    return [] if field.read is None else [str(path_parts(path)[0]) for path in _paths(field, field.read)]
 
 
 def _paths(field: Field, read: From) -> tuple[str, ...]:

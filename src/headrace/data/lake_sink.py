@@ -32,6 +32,7 @@ class LakeSink:
         self._lake = ctx.lake
         self._table = table_of(ctx, spec.name)
         self._partition = partition
+        self._retained = spec.retention is not None or spec.retention_bytes is not None
         self._application = application_of(partition)
         self._committed = self._lake.committed(self._table, self._application)
         self._empty = event_schema(spec).to_frame()
@@ -61,11 +62,12 @@ class LakeSink:
             self.flush()
 
     def flush(self) -> None:
-        """Commit what is buffered; nothing when nothing is (a long run of refused events is a commit too)."""
+        """Commit what is buffered, nothing when nothing is. Of refused events alone a long run is a commit, and any of a stream
+        with a retention: its log is dropped up to what is committed."""
         if self._next <= self._held:
             return
         frame = pl.concat(self._buffer) if self._buffer else self._empty
-        if frame.height or self._next - self._held >= self._flush_rows:
+        if frame.height or self._retained or self._next - self._held >= self._flush_rows:
             offset = pl.col("_offset") - base_of(self._partition)
             placed = frame.with_columns(offset, pl.lit(self._partition, pl.Int32).alias("_partition"))
             self._lake.append(self._table, placed, application=self._application, version=self._next, after=self._committed)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 import polars as pl
 
 from headrace.data.appending import EventHeader
 from headrace.data.contract import contract_of
+from headrace.data.recalling import recall
 from headrace.data.types import StreamSpec, Violation
 from headrace.engines.events.port import Records
 from headrace.kernel.partitions import base_of, partition_of_key
@@ -21,14 +24,26 @@ def event_schema(spec: StreamSpec) -> pl.Schema:
     return pl.Schema({**contract_of(spec).schema, "_extra": pl.String(), "_offset": pl.Int64(), "_created": pl.Int64()})
 
 
-def decode_records(spec: StreamSpec, records: Records, partition: int = 0) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
+def decode_records(
+    spec: StreamSpec, records: Records, partition: int = 0, *, accepted: Callable[[int], bool] | None = None
+) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
     """The events of a partition that fulfil the contract, with `event_schema`, and the refused ones by position.
 
-    The answer depends on the records and the contract alone: an event is judged by the clock at its arrival.
+    The answer depends on the records and the contract alone: an event is judged by the clock at its arrival. Events at
+    positions of which `accepted` says so were accepted by an earlier contract: today's refuses none of them.
     """
     arrived, history = _arrivals(records)
     contract = contract_of(spec)
     frame, refused = contract.decode_batch(records.values, arrived)
+    if accepted is not None:
+        first = base_of(partition) + records.first
+        places = [place for place, _ in refused if accepted(first + place)]
+        if places:
+            recalled = recall(spec, [records.values[place] for place in places])
+            recalled = recalled.with_columns(pl.Series("_index", places, dtype=pl.Int64).gather(recalled["_index"]))
+            frame = pl.concat([frame, recalled]).sort("_index")
+            known = set(recalled["_index"].to_list())
+            refused = [pair for pair in refused if pair[0] not in known]
     index = frame["_index"].to_numpy()
     extra = contract.unknown([records.values[place] for place in index])
     frame = frame.with_columns(pl.Series("_extra", extra, dtype=pl.String))

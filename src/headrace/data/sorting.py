@@ -1,22 +1,38 @@
-"""Sorting more rows than fit into memory: sorted runs on disk, merged a part of each at a time."""
+"""Sorting more rows than fit into memory: sorted runs on disk, merged a part of each at a time, kept until all is done."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
 RUN_BYTES = 192 << 20
 """Of events that are sorted in memory at once."""
 CHUNK_BYTES = 4 << 20
 """Of each run that are in memory while the runs are merged."""
+INDEX = "sorted.json"
+"""Names the runs when all are written; whoever comes after a kill goes on with them."""
+FORMAT = 1
 _KEY = ["_created", "_id", "_place"]
 
 
-def sorted_rows(parts: Iterable[pl.DataFrame], scratch: Path, *, run_bytes: int = RUN_BYTES) -> Iterator[pl.DataFrame]:
-    """All rows of `parts` (columns `_created`, `_id`, `event`) by (created, id), nulls last, ties in the order they came;
-    in frames of bounded size. What fits into one run is never written to `scratch`."""
+class SortedRows:
+    """All rows in frames of bounded size, once; `rows` is their number."""
+
+    def __init__(self, rows: int, frames: Iterator[pl.DataFrame]) -> None:
+        self.rows = rows
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        return self._frames
+
+
+def sorted_rows(parts: Iterable[pl.DataFrame], scratch: Path, *, run_bytes: int = RUN_BYTES) -> SortedRows:
+    """All rows of `parts` (columns `_created`, `_id`, `event`) by (created, id), nulls last, ties in the order they came.
+    What fits into one run is never written to `scratch`."""
     runs: list[_Run] = []
     held: list[pl.DataFrame] = []
     size = place = 0
@@ -30,11 +46,25 @@ def sorted_rows(parts: Iterable[pl.DataFrame], scratch: Path, *, run_bytes: int 
             runs.append(_Run.write(_sorted(held), scratch, len(runs), size))
             held, size = [], 0
     if not runs:
-        yield from ([_sorted(held)] if held else [])
-        return
+        return SortedRows(place, iter([_sorted(held)] if held else []))
     if held:
         runs.append(_Run.write(_sorted(held), scratch, len(runs), size))
-    yield from _merged(runs)
+    index = {"format": FORMAT, "rows": place, "runs": [run.names for run in runs]}
+    beside = scratch / f"{INDEX}.part"
+    beside.write_bytes(msgspec.json.encode(index))
+    beside.replace(scratch / INDEX)
+    return SortedRows(place, _merged(runs))
+
+
+def kept_rows(scratch: Path) -> SortedRows | None:
+    """What an earlier `sorted_rows` of the same rows has left in `scratch`; None when it did not get as far."""
+    try:
+        index = msgspec.json.decode((scratch / INDEX).read_bytes())
+    except FileNotFoundError:
+        return None
+    if index["format"] != FORMAT:
+        return None
+    return SortedRows(index["rows"], _merged([_Run([scratch / name for name in names]) for names in index["runs"]]))
 
 
 def _sorted(frames: list[pl.DataFrame]) -> pl.DataFrame:
@@ -45,6 +75,7 @@ class _Run:
     """A sorted run in small files. `loaded` are the rows in memory that are not yet given out."""
 
     def __init__(self, files: list[Path]) -> None:
+        self.names = [file.name for file in files]
         self._files = files[::-1]
         self.loaded = pl.DataFrame()
         self.load()
@@ -55,7 +86,9 @@ class _Run:
         files = []
         for index, part in enumerate(frame.iter_slices(rows)):
             files.append(scratch / f"{number:05d}-{index:05d}.parquet")
-            part.write_parquet(files[-1], compression="lz4", statistics=False)
+            with files[-1].open("wb") as file:
+                part.write_parquet(file, compression="lz4", statistics=False)
+                os.fsync(file.fileno())  # (the index must not name what a power failure takes)
         return cls(files)
 
     @property
@@ -65,9 +98,7 @@ class _Run:
     def load(self) -> None:
         """Read the next file when there are no rows in memory."""
         if self.loaded.is_empty() and self._files:
-            path = self._files.pop()
-            self.loaded = pl.read_parquet(path)
-            path.unlink()
+            self.loaded = pl.read_parquet(self._files.pop())
 
 
 def _merged(runs: list[_Run]) -> Iterator[pl.DataFrame]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from struct import Struct
 
 import numpy as np
 
-from headrace.features.state import texts_of, unpack_states
+from headrace.features.state import HEADER, texts_of
 from headrace.features.state_reader import StateReader, ViewValues
+from headrace.features.timeline import ALWAYS
 from headrace.features.types import Ask, AttributeView
 from headrace.features.words import value_word
 from headrace.kernel.namespace import Namespace
 from headrace.kernel.specs import Specs
+
+FIRST = HEADER.size // 8
+"""Where the words of the events begin among those of a state."""
 
 
 class AttributeReader(StateReader[AttributeView]):
@@ -24,74 +30,102 @@ class AttributeReader(StateReader[AttributeView]):
         self._floats = self._place(floats)
         self._numbers = self._place([pair for pair in numbered if pair not in floats])
         self._flags = {place: self._words[f"valid {name}"] for place, name in numbered if self._nullable(name)}
+        self._only: slice | None = None
+        if len(floats) == len(view.source_columns):
+            self._only = slice(self._floats[1][0], self._floats[1][0] + len(floats))
+        self._of_one = HEADER.size + 8 * self._width
+        self._times = Struct(f"<{HEADER.size}xq{8 * (self._words['created'] - 1)}xq").unpack_from
+        self._unknown = np.full(self._width, np.nan).tobytes()
 
-    def _place(self, columns: Sequence[tuple[int, str]]) -> tuple[np.ndarray, np.ndarray]:
+    def _place(self, columns: Sequence[tuple[int, str]]) -> tuple[list[int], list[int]]:
         """Where columns stand among the view's, and where their values among the words of an event."""
-        words = [self._words[f"value {name}"] for _, name in columns]
-        return np.array([place for place, _ in columns], np.int64), np.array(words, np.int64)
+        return [place for place, _ in columns], [self._words[f"value {name}"] for _, name in columns]
 
     def needs(self, *, is_event: bool) -> list[str]:
         """The fields of a request that are read."""
         return list(self.view.by)
 
-    def read(
-        self, asks: Sequence[Ask], at: np.ndarray, blobs: Sequence[Sequence[bytes | None]], is_event: Sequence[bool]
-    ) -> ViewValues:
-        """The view's columns at the asking times `at`, int64 [n], and the age of the events that they are of.
+    def read(self, asks: Sequence[Ask], blobs: Sequence[Sequence[bytes | None]], is_event: Sequence[bool]) -> ViewValues:
+        """The view's columns at the asking times, and the age of the events that they are of.
 
         `blobs` are the values of `keys`, for each key those of all requests; `is_event`: whether each request is an
         event of the view's stream.
         """
-        events, row, _ = unpack_states(blobs[0], self._width)
-        time = events[self._words["time"]]
-        moment = at[row]
-        known = (time <= moment) & (events[self._words["created"]] <= moment)
-        if any(is_event):
-            known &= ~self._not_before(asks, events, row, time == moment, is_event)
-        seen = np.flatnonzero(known)
-        newest = np.full(len(asks), -1, np.int64)
-        newest[row[seen]] = seen
-        ages = (at - time[newest]).tolist() if len(time) else []
-        fresh = newest >= 0
-        if self.view.ttl is not None and len(time):
-            fresh &= at - time[newest] <= self.view.ttl
-        values, texts = self._values(events, newest, fresh, blobs)
-        return ViewValues(values, [ages[n] if place >= 0 else None for n, place in enumerate(newest.tolist())], texts)
+        width, ttl = self._width, self.view.ttl
+        chosen: list[bytes] = []
+        ages: list[int | None] = []
+        gone: list[int] = []
+        for row, blob in enumerate(blobs[0]):
+            age: int | None = None
+            event = self._unknown
+            if blob is not None:
+                at = asks[row].at
+                time, created = self._times(blob)
+                if len(blob) == self._of_one and time <= at and created <= at and not (is_event[row] and time == at):
+                    age = at - time
+                    if ttl is None or age <= ttl:
+                        event = blob[HEADER.size :]
+                else:
+                    words = memoryview(blob).cast("q")
+                    size = (len(words) - FIRST) // width
+                    newest = self._newest(words, size, asks[row], is_event[row])
+                    if newest >= FIRST:
+                        age = at - words[newest]
+                        if ttl is None or age <= ttl:
+                            event = words[newest::size].tobytes()
+            if event is self._unknown:
+                gone.append(row)
+            chosen.append(event)
+            ages.append(age)
+        events = np.frombuffer(b"".join(chosen), np.int64).reshape(len(chosen), width)
+        if self._only is not None:
+            return ViewValues(events[:, self._only].view(np.float64), ages, {})
+        return ViewValues(self._values(events, gone), ages, self._texts(events, gone, blobs))
 
-    def _not_before(
-        self, asks: Sequence[Ask], events: np.ndarray, row: np.ndarray, tied: np.ndarray, is_event: Sequence[bool]
-    ) -> np.ndarray:
-        """bool [events]: the asking event of each request, and those of its time that came after it."""
-        own = [value_word(ask.own_id) if event else 0 for ask, event in zip(asks, is_event, strict=True)]
-        mine = tied & (events[self._words["id"]] == np.array(own, np.int64)[row]) & np.array(is_event)[row]
-        offset = np.full(len(asks), np.iinfo(np.int64).max)
-        offset[row[mine]] = events[self._words["offset"], mine]
-        later: np.ndarray = tied & (events[self._words["offset"]] >= offset[row])
-        return later
+    def _newest(self, words: memoryview[int], size: int, ask: Ask, is_event: bool) -> int:
+        """Where the time of the newest of the `size` events that was known stands, before FIRST for none."""
+        at = ask.at
+        place = bisect_right(words, at, FIRST, FIRST + size) - 1
+        created, offset = self._words["created"] * size, self._words["offset"] * size
+        before = ALWAYS
+        if is_event and place >= FIRST and words[place] == at:
+            before = self._own_offset(words, size, ask, place)
+        while place >= FIRST and (words[place + created] > at or (words[place] == at and words[place + offset] >= before)):
+            place -= 1
+        return place
 
-    def _values(
-        self, events: np.ndarray, newest: np.ndarray, fresh: np.ndarray, blobs: Sequence[Sequence[bytes | None]]
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The columns of the events at `newest` where these are `fresh`, and the texts among them."""
-        values = np.full((len(newest), len(self.view.columns)), np.nan)
-        texts = {column: np.full(len(newest), None) for column in self.view.texts}
-        if not events.shape[1]:
-            return values, texts
-        taken = events[:, newest]
+    def _own_offset(self, words: memoryview[int], size: int, ask: Ask, place: int) -> int:
+        """The offset of the asking event among the events of its time, of which the last stands at `place`."""
+        own, ids, offset = value_word(ask.own_id), self._words["id"] * size, self._words["offset"] * size
+        while place >= FIRST and words[place] == ask.at:
+            if words[place + ids] == own:
+                return words[place + offset]
+            place -= 1
+        return ALWAYS
+
+    def _values(self, events: np.ndarray, gone: Sequence[int]) -> np.ndarray:
+        """The columns of the events, int64 [n, words]; nulls for the rows `gone`."""
+        values = np.full((len(events), len(self.view.columns)), np.nan)
         places, words = self._floats
-        values[:, places] = taken[words].view(np.float64).T
-        if len(self._numbers[0]):
-            places, words = self._numbers
-            values[:, places] = taken[words].T
+        values[:, places] = events[:, words].view(np.float64)
+        places, words = self._numbers
+        values[:, places] = events[:, words]
         for place, word in self._flags.items():
-            values[taken[word] == 0, place] = np.nan
-        values[~fresh] = np.nan
+            values[events[:, word] == 0, place] = np.nan
+        values[gone] = np.nan
+        return values
+
+    def _texts(self, events: np.ndarray, gone: Sequence[int], blobs: Sequence[Sequence[bytes | None]]) -> dict[str, np.ndarray]:
+        """The columns of the events that are texts; None for the rows `gone`."""
+        texts = {column: np.full(len(events), None) for column in self.view.texts}
         known = texts_of(blobs[1]) if texts else {}
+        fresh = np.ones(len(events), bool)
+        fresh[gone] = False
         for column, name in zip(texts, self.view.text_sources, strict=True):
-            there = np.flatnonzero(fresh & (taken[self._words[f"valid {name}"]] != 0 if self._nullable(name) else True))
-            found = taken[self._words[f"value {name}"], there].tolist()
+            there = np.flatnonzero(fresh & (events[:, self._words[f"valid {name}"]] != 0 if self._nullable(name) else True))
+            found = events[there, self._words[f"value {name}"]].tolist()
             texts[column][there] = [known[word] for word in found]
-        return values, texts
+        return texts
 
     def _nullable(self, name: str) -> bool:
         return f"valid {name}" in self._words

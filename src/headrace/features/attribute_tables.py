@@ -4,30 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import polars as pl
+from polars.exceptions import PolarsError
 
-from headrace.data.files import read_table
+from headrace.data.files import format_of, read_table, unreadable
 from headrace.kernel.errors import InvalidInput
 
 
-def as_frame(table: Any, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """A Polars, pandas or Arrow table, or the file at a path, as a frame; of a file only `columns`, if given."""
+def as_frame(table: Any) -> pl.DataFrame:
+    """A Polars, pandas or Arrow table, or the file at a path, as a frame."""
     if isinstance(table, pl.DataFrame):
         return table
     if isinstance(table, pl.LazyFrame):
         return table.collect()
     if isinstance(table, str | Path):
-        if columns is not None and str(table).endswith(".parquet") and Path(table).is_file():
-            lazy = pl.scan_parquet(table)
-            present = lazy.collect_schema().names()
-            return lazy.select(name for name in columns if name in present).collect()
         return read_table(Path(table))
     if type(table).__module__.partition(".")[0] == "pandas":
         return pl.DataFrame([_from_pandas(str(name), table[name]) for name in table.columns])
     return pl.DataFrame(table)
+
+
+class ColumnsOf:
+    """A table as `as_frame` takes it; the columns of a Parquet file are read when they are asked for.
+
+    The file stays open, so that all of them come from one version of it. `head` is the table without rows.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self._file: BinaryIO | None = None
+        if isinstance(table, str | Path) and format_of(Path(table)) == "parquet" and Path(table).suffix != ".gz":
+            self._path = Path(table)
+            self._file = self._path.open("rb")
+            self.head = self._read(None, 0)
+        else:
+            self._frame = as_frame(table)
+            self.head = self._frame.clear()
+
+    def __enter__(self) -> ColumnsOf:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def read(self, names: Sequence[str]) -> pl.DataFrame:
+        return self._frame.select(names) if self._file is None else self._read(list(names), None)
+
+    def _read(self, names: list[str] | None, rows: int | None) -> pl.DataFrame:
+        assert self._file is not None
+        self._file.seek(0)
+        try:
+            return pl.read_parquet(self._file, columns=names, n_rows=rows)
+        except (PolarsError, OSError) as error:
+            raise unreadable(self._path, "parquet", error) from None
 
 
 def _from_pandas(name: str, column: Any) -> pl.Series:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+_DAY, _HOUR, _INTEGER = np.dtype("datetime64[D]"), np.dtype("datetime64[h]"), np.dtype(np.int64)
+
 
 def weekday(at: np.ndarray) -> np.ndarray:
     """Day of the week, Monday 0 .. Sunday 6, int64 [n]. 1970-01-01 was a Thursday."""
-    return (np.asarray(at).astype("datetime64[D]").astype(np.int64) + 3) % 7
+    return (np.asarray(at).astype(_DAY).astype(_INTEGER) + 3) % 7
 
 
 def hour(at: np.ndarray) -> np.ndarray:
     """Hour of the day, 0 .. 23, int64 [n]."""
-    return np.asarray(at).astype("datetime64[h]").astype(np.int64) % 24
+    return np.asarray(at).astype(_HOUR).astype(_INTEGER) % 24

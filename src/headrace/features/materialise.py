@@ -83,7 +83,7 @@ class ViewWriter:
         """`oldest`: the oldest asking time that the state must reach."""
         _, first, code = np.unique(code, return_index=True, return_inverse=True)
         entities = entity_keys(frame, self.layout.view.by, first)
-        keys = [self.layout.key(entity) for entity in entities]
+        keys = self.layout.keys(entities)
         events = self.layout.events(frame)
         changes: Changes = {}
         if self._index is not None:
@@ -269,12 +269,16 @@ class OnlineViews:
         return frame.filter(~pl.col(view.join.on).is_in(events.filter(old)[view.join.on].implode()))
 
     def positions(self, view: StoredView) -> dict[str, int]:
-        """The last applied offset of each stream that the view reads, -1 for none; of a re-keyed view, what all have."""
+        """The last applied offset of each stream that the view reads, -1 for none; of several partitions as many as all have
+        applied, less one."""
         if (route := route_of(view, self._ctx.specs)).rekeyed:
             layout = StateLayout(view, self._ctx.specs.get(StreamSpec, view.stream), self._ctx.namespace)
             return applied_by_all(self._ctx.online, layout, route)
-        writer = next(w for w in self._writers(0) if w.layout.view.definition_hash == view.definition_hash)
-        return positions_of(view, writer.applied())
+        partitions = self._ctx.specs.get(StreamSpec, view.stream).partitions
+        writers = [(base_of(number), writer) for number in range(partitions) for writer in self._writers(number)]
+        same = [(base, writer) for base, writer in writers if writer.layout.view.definition_hash == view.definition_hash]
+        found = [(base, positions_of(view, writer.applied())) for base, writer in same]
+        return {stream: sum(max(held[stream] + 1 - base, 0) for base, held in found) - 1 for stream in found[0][1]}
 
 
 def positions_of(view: StoredView, applied: Applied) -> dict[str, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.features.last_at_most import last_at_most
-from headrace.features.sorting import stable_argsort
+from headrace.features.sorting import runs, stable_argsort
 from headrace.features.timeline import KeyedTimes
 
 
@@ -31,8 +31,7 @@ def candidates(key: np.ndarray, time: np.ndarray, created: np.ndarray | None, as
     """Codes of keys, times and creations of events, all int64 [n], and of asking points [m]; a code -1 has no events."""
     highest = max(int(key.max(initial=0)), int(asked.max(initial=0)))
     times = KeyedTimes(key, time, highest)
-    index = _order(times.codes, created)
-    mine = times.codes[index]
+    index, mine = _order(times.codes, created)
     sorting = stable_argsort(times.of(np.maximum(asked, 0), at))
     found, first = np.empty(len(asked), np.int64), np.empty(len(asked), np.int64)
     found[sorting] = np.searchsorted(mine, times.of(asked[sorting], at[sorting]), side="right") - 1
@@ -41,17 +40,17 @@ def candidates(key: np.ndarray, time: np.ndarray, created: np.ndarray | None, as
     return Candidates(index, found, first)
 
 
-def _order(composite: np.ndarray, created: np.ndarray | None) -> np.ndarray:
-    """The order by (composite, created, place)."""
+def _order(composite: np.ndarray, created: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The order by (composite, created, place), and `composite` in it."""
     index = stable_argsort(composite)
+    mine = composite[index]
     if created is None:
-        return index
-    tied = composite[index[1:]] == composite[index[:-1]]
-    rows = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+        return index, mine
+    rows, group = runs(mine[1:] == mine[:-1])
     if len(rows):
         places = index[rows]
-        index[rows] = places[np.lexsort((created[places], composite[places]))]
-    return index
+        index[rows] = places[np.lexsort((created[places], group))]
+    return index, mine
 
 
 @dataclass(frozen=True, slots=True)

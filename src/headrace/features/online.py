@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import accumulate, chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from headrace.kernel.namespace import Namespace
 from headrace.kernel.specs import Specs
 
 Result = FeatureRow | HeadraceError
+Blobs = Sequence[bytes | None]
+Positions = dict[str, dict[str, int]]
+REMEMBERED = 4096
+"""Combinations of partitions whose positions are kept unpacked."""
 
 
 class FeaturesFailed(HeadraceError):
@@ -43,6 +48,16 @@ def _reader(view: StoredView, specs: Specs, namespace: Namespace) -> ViewReader 
     return ViewReader(view, specs, namespace)
 
 
+class _Reach(NamedTuple):
+    """Of some partitions: the `blobs` that tell how far each view is applied, the positions in them, and the oldest asking
+    time that the state of each view reaches, of which `latest` is the latest."""
+
+    blobs: list[bytes | None]
+    positions: Positions
+    oldest: list[int]
+    latest: int
+
+
 class FeatureReader:
     """Reads the features of a model. `asking`: the stream of which the requests are events; by default the one of the
     views that add the asking event, else the only one."""
@@ -57,7 +72,11 @@ class FeatureReader:
         types = {f.name: f.type for stream in specs.all(StreamSpec) for f in stream.fields}
         if self._asking is not None:
             types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
-        self._keys = sum(view.key_count for view in self._views)
+        counts = [view.key_count for view in self._views]
+        ends = list(accumulate(counts))
+        self._key_places = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+        self._heads: dict[tuple[int, ...], list[bytes]] = {}
+        self._reached: dict[tuple[int, ...], _Reach] = {}
         self._functions = ordered(features)
         columns = features.given
         self._width = len(columns)
@@ -70,7 +89,7 @@ class FeatureReader:
         self._arguments = {name: types.get(name, "float") for name in read if name not in computed}
         dtypes = {c: d for v in self._views for c, d in zip(v.view.columns, v.dtypes(), strict=True)}
         texts = {c for v in features.views for c in v.texts}
-        self._matrix = [place[name] for name in features.columns] if texts else slice(None)
+        self._matrix = [place[name] for name in features.columns] if texts else None
         self._texts = [name for name in read if name in texts]
         self._read_columns = [(name, place[name], dtypes[name]) for name in read if name in dtypes and name not in texts]
         self._nullable = [place for _, place, dtype in self._read_columns if dtype.kind != "f"]
@@ -88,100 +107,111 @@ class FeatureReader:
         return row
 
     def read_many(self, asks: Sequence[Ask]) -> list[Result]:
-        """The features of each request, or its error: each is what it is alone, to the bit. Those whose keys lie in the
-        same partitions are read from one snapshot.
+        """The features of each request, or its error: each is what it is alone, to the bit. All are read from one snapshot.
 
         InvalidInput names a field that the request lacks, or an asking time that the state no longer reaches;
         FeaturesFailed what a function of the system file raised.
         """
         if not self._partitioned:
-            return self._read_together(asks, [0] * len(self._views))
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for place, ask in enumerate(asks):
-            groups.setdefault(tuple(view.partition(ask.request) for view in self._views), []).append(place)
-        rows: dict[int, Result] = {}
-        for partitions, places in groups.items():
-            rows.update(zip(places, self._read_together([asks[place] for place in places], partitions), strict=True))
-        return [rows[place] for place in range(len(asks))]
+            return self._read_together(asks, [(0,) * len(self._views)] * len(asks))
+        return self._read_together(asks, [tuple([view.partition(ask.request) for view in self._views]) for ask in asks])
 
-    def _read_together(self, asks: Sequence[Ask], partitions: Sequence[int]) -> list[Result]:
-        """The requests whose keys lie in these partitions of the views' streams."""
+    def _read_together(self, asks: Sequence[Ask], partitions: Sequence[tuple[int, ...]]) -> list[Result]:
+        """`partitions` are, for each request, those that have its keys' states of the views."""
         found: dict[int, Result] = {}
-        wanted = [view.layout.applied_key_of(part) for view, part in zip(self._views, partitions, strict=True)]
         for place, ask in enumerate(asks):
-            missing = self._missing(ask)
-            if missing is None:
-                for view in self._views:
-                    wanted += view.keys(ask.request)
-            else:
-                found[place] = missing
-        blobs = self._online.get_many(wanted)
-        applied = [view.applied(blob, part) for view, blob, part in zip(self._views, blobs, partitions, strict=False)]
-        blobs = blobs[len(applied) :]
-        positions = {view.view.name: offsets for view, (offsets, _) in zip(self._views, applied, strict=True)}
-        latest = max((oldest for _, oldest in applied), default=0)
-        places = [place for place in range(len(asks)) if place not in found]
-        for number in reversed(range(len(places))):
-            ask = asks[places[number]]
-            if ask.at < latest:
-                found[places[number]] = self._too_old(ask.at, applied)
-                del places[number], blobs[number * self._keys : (number + 1) * self._keys]
+            request = ask.request
+            for name in self._needs[ask.own_id is not None]:
+                if name not in request:
+                    found[place] = InvalidInput(f"the request has no field `{name}`", hint="send it", field=name)
+                    break
+        places = [place for place in range(len(asks)) if place not in found] if found else range(len(asks))
+        requests = [asks[place].request for place in places]
+        count, alike = len(places), list(dict.fromkeys(partitions))
+        keys = [keys for view in self._views for keys in view.keys(requests)]
+        blobs = self._online.get_many(chain(*map(self._applied_keys, alike), *keys))
+        width = len(self._views)
+        reaches = {parts: self._reach(blobs[n * width : (n + 1) * width], parts) for n, parts in enumerate(alike)}
+        columns = [blobs[first : first + count] for first in range(len(alike) * width, len(blobs), count)] if count else []
+        if count and min([asks[place].at for place in places]) < max(reach.latest for reach in reaches.values()):
+            reached = [number for number, place in enumerate(places) if asks[place].at >= reaches[partitions[place]].latest]
+            late = [place for place in places if asks[place].at < reaches[partitions[place]].latest]
+            found.update((place, self._too_old(asks[place].at, reaches[partitions[place]].oldest)) for place in late)
+            places = [places[number] for number in reached]
+            columns = [[column[number] for number in reached] for column in columns]
+        positions = [reaches[partitions[place]].positions for place in places]
+        if not found:
+            return list(self._rows(asks, columns, positions))
         if places:
-            rows = self._rows([asks[place] for place in places], blobs, positions)
-            found.update(zip(places, rows, strict=True))
+            found.update(zip(places, self._rows([asks[place] for place in places], columns, positions), strict=True))
         return [found[place] for place in range(len(asks))]
 
-    def _missing(self, ask: Ask) -> InvalidInput | None:
-        request = ask.request
-        for name in self._needs[ask.own_id is not None]:
-            if name not in request:
-                return InvalidInput(f"the request has no field `{name}`", hint="send it", field=name)
-        return None
+    def _applied_keys(self, partitions: tuple[int, ...]) -> list[bytes]:
+        """Where it stands how far each view is applied."""
+        if partitions not in self._heads:
+            if len(self._heads) >= REMEMBERED:
+                self._heads.clear()
+                self._reached.clear()
+            keyed = zip(self._views, partitions, strict=True)
+            self._heads[partitions] = [view.layout.applied_key_of(partition) for view, partition in keyed]
+        return self._heads[partitions]
 
-    def _too_old(self, at: int, applied: Sequence[tuple[dict[str, int], int]]) -> InvalidInput:
-        views = zip(self._views, applied, strict=True)
-        return next(view.too_old(at, oldest) for view, (_, oldest) in views if at < oldest)
+    def _reach(self, blobs: list[bytes | None], partitions: tuple[int, ...]) -> _Reach:
+        """What the states of the partitions reach, by how far each view is applied: unpacked again when that has moved."""
+        known = self._reached.get(partitions)
+        if known is None or known.blobs != blobs:
+            applied = [view.applied(blob, part) for view, blob, part in zip(self._views, blobs, partitions, strict=True)]
+            positions = {view.view.name: offsets for view, (offsets, _) in zip(self._views, applied, strict=True)}
+            oldest = [oldest for _, oldest in applied]
+            known = self._reached[partitions] = _Reach(blobs, positions, oldest, max(oldest, default=0))
+        return known
 
-    def _rows(self, asks: Sequence[Ask], blobs: list[bytes | None], positions: dict[str, dict[str, int]]) -> Sequence[Result]:
-        """What fails is tried again row by row: then the failure is that of its row alone."""
+    def _too_old(self, at: int, oldest: Sequence[int]) -> InvalidInput:
+        return next(view.too_old(at, moment) for view, moment in zip(self._views, oldest, strict=True) if at < moment)
+
+    def _rows(self, asks: Sequence[Ask], blobs: Sequence[Blobs], positions: Sequence[Positions]) -> Sequence[Result]:
+        """`blobs` are the values of the views' keys, for each key those of all requests. What fails is tried again row by row:
+        then the failure is that of its row alone."""
         try:
             return self._evaluated(asks, blobs, positions)
         except Exception as error:  # noqa: BLE001 - the functions are the user's
             if len(asks) == 1:
                 return [error if isinstance(error, HeadraceError) else FeaturesFailed.of(error)]
-        own = [blobs[row * self._keys : (row + 1) * self._keys] for row in range(len(asks))]
-        return [row for ask, mine in zip(asks, own, strict=True) for row in self._rows([ask], mine, positions)]
+        own = [[[column[row]] for column in blobs] for row in range(len(asks))]
+        rows = zip(asks, own, positions, strict=True)
+        return [row for ask, mine, reached in rows for row in self._rows([ask], mine, [reached])]
 
-    def _evaluated(
-        self, asks: Sequence[Ask], blobs: list[bytes | None], positions: dict[str, dict[str, int]]
-    ) -> list[FeatureRow]:
-        at = np.array([ask.at for ask in asks], np.int64)
+    def _evaluated(self, asks: Sequence[Ask], blobs: Sequence[Blobs], positions: Sequence[Positions]) -> list[FeatureRow]:
         is_event = [ask.own_id is not None for ask in asks]
+        is_none = [False] * len(asks)
         values = np.empty((len(asks), self._width))
         texts: dict[str, np.ndarray] = {}
         ages = []
-        first = 0
-        for view, place in zip(self._views, self._places, strict=True):
-            events = is_event if view.view.stream == self._asking else [False] * len(asks)
-            keys = range(first, first + view.key_count)
-            found = view.read(asks, at, [blobs[key :: self._keys] for key in keys], events)
+        for view, place, keys in zip(self._views, self._places, self._key_places, strict=True):
+            found = view.read(asks, blobs[keys], is_event if view.view.stream == self._asking else is_none)
             values[:, place] = found.values
-            texts.update(found.texts)
+            if found.texts:
+                texts.update(found.texts)
             ages.append(found.ages)
-            first += view.key_count
         for name, column in self._fields:
             given = [ask.request[name] for ask in asks]
             values[:, column] = [np.nan if value is None else value for value in given]
         if self._functions:
             self._evaluate(asks, values, texts)
-        by_row = zip(*ages, strict=True) if ages else [()] * len(asks)
-        values = values[:, self._matrix]
-        return [
-            FeatureRow(row, positions, dict(zip(positions, age, strict=True))) for row, age in zip(values, by_row, strict=True)
-        ]
+        if self._matrix is not None:
+            values = values[:, self._matrix]
+        if len(ages) == 1:
+            (name,) = positions[0]
+            known = [{name: age} for age in ages[0]]
+        else:
+            known = [dict(zip(positions[0], age, strict=True)) for age in zip(*ages, strict=True)] or [{} for _ in asks]
+        return list(map(FeatureRow, values, positions, known))
 
     def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]) -> None:
         """Fill in the columns of the functions, for all rows whose nulls are alike together."""
+        if len(asks) == 1:
+            self._evaluate_alike([0], asks, values, texts)
+            return
         for group in same_nulls(self._arguments, [ask.request for ask in asks]):
             alike: dict[bytes, list[int]] = {}
             if self._nullable:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from headrace.features.attribute_tables import as_frame, micros
+from headrace.features.attribute_tables import ColumnsOf, as_frame, micros
 from headrace.features.codes import key_codes
 from headrace.features.last_at_most import last_at_most
 from headrace.features.newest import candidates
@@ -99,32 +99,40 @@ def _alike(view: View, mine: pl.Series, theirs: pl.Series) -> tuple[pl.Series, p
 
 
 def _join(labels: pl.DataFrame, at: pl.Series, view: View, as_known: bool) -> list[pl.Series]:
-    """The columns that one view adds."""
-    table = as_frame(view.table, _wanted(view))
-    pairs = _key_pairs(view, labels, table)
+    """The columns that one view adds. Those of a Parquet file are read once it is known which rows are taken."""
     place = f"view `{view.name}`"
-    time = micros(table, view.time, place)
-    created = None if view.created is None else micros(table, view.created, place)
-    others = {view.time, view.created, *(mine for mine, _ in pairs)}
-    columns = [name for name in table.columns if name not in others] if view.columns is None else list(view.columns)
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise InvalidInput(f"{place} has no column `{missing[0]}`; it has {', '.join(table.columns)}", hint="mend `columns`")
+    with ColumnsOf(view.table) as source:
+        known = source.head.columns
+        pairs = _key_pairs(view, labels, source.head)
+        times = [view.time] if view.created is None else [view.time, view.created]
+        for name in times:
+            micros(source.head, name, place)
+        others = {*times, *(mine for mine, _ in pairs)}
+        columns = [name for name in known if name not in others] if view.columns is None else list(view.columns)
+        missing = [name for name in columns if name not in known]
+        if missing:
+            raise InvalidInput(f"{place} has no column `{missing[0]}`; it has {', '.join(known)}", hint="mend `columns`")
+        rows = _rows(
+            view, labels, at, source.read(list(dict.fromkeys([*(mine for mine, _ in pairs), *times]))), pairs, as_known
+        )
+        gather = pl.Series(np.where(rows < 0, 0, rows)).set(pl.Series(rows < 0), None)
+        return [column.rechunk().gather(gather).alias(f"{view.name}__{column.name}") for column in source.read(columns)]
+
+
+def _rows(
+    view: View, labels: pl.DataFrame, at: pl.Series, table: pl.DataFrame, pairs: Sequence[tuple[str, str]], as_known: bool
+) -> np.ndarray:
+    """The row of the view's table that each label sees, -1 for none or one that is too old. `table`: its keys and times."""
+    time = micros(table, view.time, view.name)
+    created = None if view.created is None else micros(table, view.created, view.name)
     sides = [_alike(view, table[mine], labels[theirs]) for mine, theirs in pairs]
     key, asked = key_codes([mine for mine, _ in sides], [theirs for _, theirs in sides], len(table), len(labels))
     rows = _newest_rows(key, time, created, asked, at, as_known)
     if view.ttl is not None and len(table):
-        rows = np.where(at.fill_null(0).to_numpy() - time.fill_null(0).to_numpy()[rows] > _ttl(view.ttl), -1, rows)
-    gather = pl.Series(np.where(rows < 0, 0, rows)).set(pl.Series(rows < 0), None)
-    return [table[name].gather(gather).alias(f"{view.name}__{name}") for name in columns]
-
-
-def _wanted(view: View) -> list[str] | None:
-    """The columns of the table that the view needs; None for all."""
-    if view.columns is None:
-        return None
-    names = [*view.keys, *view.rename, *view.rename.values(), view.time, *view.columns]
-    return list(dict.fromkeys(names if view.created is None else [*names, view.created]))
+        rows = np.where(
+            at.fill_null(0).to_numpy() - time.gather(np.maximum(rows, 0)).fill_null(0).to_numpy() > _ttl(view.ttl), -1, rows
+        )
+    return rows
 
 
 def _ttl(ttl: str | timedelta) -> int:
@@ -135,13 +143,15 @@ def _newest_rows(
     key: np.ndarray, time: pl.Series, created: pl.Series | None, asked: np.ndarray, at: pl.Series, as_known: bool
 ) -> np.ndarray:
     """The row of the table that each label sees, -1 for none."""
-    whole = (key >= 0) & time.is_not_null().to_numpy()
-    if created is not None:
-        whole &= created.is_not_null().to_numpy()
+    whole = np.broadcast_to(True, len(key)) if int(key.min(initial=0)) >= 0 else key >= 0
+    for column in (time, created):
+        if column is not None and column.null_count():
+            whole = whole & column.is_not_null().to_numpy()
     usable = slice(None) if bool(whole.all()) else np.flatnonzero(whole)
-    known = None if created is None else created.fill_null(0).to_numpy()[usable]
-    moments = at.fill_null(0).to_numpy()
-    search = candidates(key[usable], time.fill_null(0).to_numpy()[usable], known, asked, moments)
+    moments, times, known = (None if column is None else _filled(column) for column in (at, time, created))
+    assert moments is not None and times is not None
+    known = None if known is None else known[usable]
+    search = candidates(key[usable], times[usable], known, asked, moments)
     found = search.found
     search.first[at.is_null().to_numpy()] = len(search.index)
     if known is not None and as_known:
@@ -149,3 +159,8 @@ def _newest_rows(
         found = np.where(found < 0, search.first - 1, found)
     seen = search.rows(found)
     return seen if isinstance(usable, slice) else np.append(usable, -1)[seen]
+
+
+def _filled(column: pl.Series) -> np.ndarray:
+    """Without nulls, as an array."""
+    return (column.fill_null(0) if column.null_count() else column).to_numpy()

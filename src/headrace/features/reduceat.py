@@ -43,6 +43,11 @@ def reduce_slices(ufunc: np.ufunc, values: np.ndarray, starts: np.ndarray, ends:
     bounds = np.empty(2 * len(starts), np.int64)
     bounds[0::2] = starts
     bounds[1::2] = ends
+    return reduce_between(ufunc, values, bounds)
+
+
+def reduce_between(ufunc: np.ufunc, values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """As `reduce_slices`, of the slices that `bounds` alternately begin and end."""
     result: np.ndarray = ufunc.reduceat(values, bounds)[0::2]
     return result
 

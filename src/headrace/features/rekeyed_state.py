@@ -50,10 +50,11 @@ class AppliedVector:
 
 
 def applied_by_all(online: OnlineStore, layout: StateLayout, route: Route) -> dict[str, int]:
-    """The positions that every partition of the view has reached."""
+    """Of each stream as many events, less one, as every partition of the view has applied."""
     blobs = online.get_many([layout.applied_key_of(partition) for partition in range(route.partitions)])
-    reached = [AppliedVector.unpack(blob, route).positions for blob in blobs]
-    return {name: min(positions[name] for positions in reached) for name in reached[0]}
+    reached = [AppliedVector.unpack(blob, route).streams for blob in blobs]
+    least = {name: [min(ends) for ends in zip(*(streams[name] for streams in reached), strict=True)] for name in route.sources}
+    return {name: sum(end + 1 - base_of(part) for part, end in enumerate(ends)) - 1 for name, ends in least.items()}
 
 
 def rekeyed_lag(ctx: Context) -> dict[str, int]:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 Part = tuple[np.ndarray, int, int, int, int]
 """The events of one asking point's widest window: `words, size, low, end, first`: the events `low` to `end` of the `size`
 stored ones of the key, whose words stand column by column in `words`; put together with those of others from `first` on."""
+
+
+class Window(NamedTuple):
+    """The events of one request's windows: those from each of `starts` to `end` of the `size` stored ones of the key, whose
+    words stand column by column in `words`; `added`: the asking event comes after them."""
+
+    words: np.ndarray
+    size: int
+    starts: Sequence[int]
+    end: int
+    added: bool
 
 
 class Slices:
@@ -26,20 +38,20 @@ class Slices:
         self.added: list[int] = []
         self.fewest = 1 << 62
 
-    def add(self, words: np.ndarray, size: int, bounds: Sequence[int], end: int, *, own: bool) -> None:
-        """A row whose windows begin at `bounds` and end at `end`; `own`: its asking event is added."""
+    def add(self, window: Window) -> None:
+        """The next row."""
+        words, size, starts, end, added = window
         first = self.stops[-1] if self.stops else 0
-        bounds = [bound if bound < end else end for bound in bounds]
-        low = min(bounds)
+        low = min(starts)
         shift = first - low
         self.parts.append((words, size, low, end, first))
-        self.starts += [bound + shift for bound in bounds]
-        stop = end + shift + own
-        if own:
+        self.starts += [start + shift for start in starts]
+        stop = end + shift + added
+        if added:
             self.places.append(stop - 1)
             self.added.append(len(self.stops))
         self.stops.append(stop)
-        self.fewest = min(self.fewest, end + own - max(bounds))
+        self.fewest = min(self.fewest, end + added - max(starts))
 
     def word(self, number: int, own: Sequence[int | float], dtype: type[np.generic] = np.int64) -> np.ndarray:
         """One word of all events and the spare element of the reducers, dtype [total + 1]; `own`: those of the added."""

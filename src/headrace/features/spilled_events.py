@@ -18,12 +18,13 @@ from headrace.data.files import format_of
 from headrace.data.types import StreamSpec
 from headrace.features.event_files import check_columns
 from headrace.features.sorting import stable_argsort
+from headrace.features.timeline import ALWAYS
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput, UsageError
 from headrace.kernel.log import LOG
 
 SAMPLES = 200_000
-"""Values of the ordering column from which the ranges of the sort are taken."""
+"""Values of a column from which the ranges are taken into which its rows are parted."""
 
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -39,6 +40,9 @@ class Pieces:
         folder.mkdir()
         self._folder = folder
         self._files: list[list[Path]] = [[] for _ in range(count)]
+        self.rows = [0] * count
+        self.lowest = [ALWAYS] * count
+        """The lowest `_offset` of the rows that were written under each number."""
 
     def __len__(self) -> int:
         return len(self._files)
@@ -55,14 +59,27 @@ class Pieces:
     def write(self, number: int, frame: pl.DataFrame) -> None:
         path = self._folder / f"{number}-{len(self._files[number])}.arrow"
         self._files[number].append(path)
+        self.rows[number] += len(frame)
+        if "_offset" in frame.columns:
+            self.lowest[number] = min(self.lowest[number], int(frame["_offset"].min() or 0))  # type: ignore[arg-type]
         frame.write_ipc(path, compression="lz4")
+
+    def frames(self, number: int, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+        """The rows of a number as they were written."""
+        for path in self._files[number]:
+            yield _read(path, columns)
+
+    def moved(self, number: int) -> Iterator[pl.DataFrame]:
+        """The rows of a number as they were written, each frame of which is then gone from the disk."""
+        for path in self._files[number]:
+            frame = _read(path)
+            path.unlink()
+            yield frame
+        self._files[number] = []
 
     def read(self, number: int) -> pl.DataFrame | None:
         """All rows of a number, which are then gone from the disk; None when there are none."""
-        frames = [_read(path) for path in self._files[number]]
-        for path in self._files[number]:
-            path.unlink()
-        self._files[number] = []
+        frames = list(self.moved(number))
         return pl.concat(frames) if frames else None
 
 

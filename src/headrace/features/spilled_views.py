@@ -1,11 +1,12 @@
 """Window views over more events than fit into memory: parted on disk by the hash of `by`, computed part by part.
 
-A value depends on the events of its key alone and on their order, so a part gives the same bits as the whole.
+A value depends on the events of its key alone and on their order, so a part gives the same bits as the whole. A part that
+is too large all the same is cut by time (`features/spilled_cuts.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from headrace.data.types import StreamSpec
 from headrace.features.backfill import backfill
 from headrace.features.frames import DTYPES, predicate_inputs
 from headrace.features.memory_budget import row_bytes
+from headrace.features.spilled_cuts import EVENT_AT, Cutting, Part, Tables
 from headrace.features.spilled_events import Pieces, SpilledEvents, Spilling, bucket_of
 from headrace.features.types import FeatureSet, StoredView
 from headrace.kernel.progress import report
@@ -81,28 +83,46 @@ class SpilledViews:
     budget: int
 
     def results(self, views: tuple[StoredView, ...], name: str) -> ViewResults:
-        stream = self.streams[views[0].stream]
         spine = self.streams[self.spine]
-        rows = max(stream.rows, spine.rows)
+        rows = self.streams[views[0].stream].rows + (0 if views[0].stream == self.spine else spine.rows)
         most = min(PART_ROWS, max(1, self.budget // (row_bytes(views) * THREADS)))
-        count = max(1, -(-rows // most)) if views[0].by else 1
-        parts = self._parts(views, name, count)
+        count = max(1, -(-rows * 10 // (most * 9))) if views[0].by else 1
+        pieces = self._pieces(views, name, count)
         results = ViewResults(views, Pieces(self.spilling.folder / f"{name}-values", len(spine.files)))
         ends = np.array(spine.ends, np.int64)
 
-        def computed(number: int) -> pl.DataFrame | None:
-            return self._computed(views, parts, number)
+        def computed(part: Part) -> pl.DataFrame | None:
+            return self._computed(views, part.read())
 
         with ThreadPoolExecutor(THREADS) as pool:
-            for first in range(0, count, THREADS):
-                for found in pool.map(computed, range(first, min(first + THREADS, count))):
+            for wave in _waves(self._parts(views, pieces, name, most), THREADS * most):
+                for found in pool.map(computed, wave):
                     if found is not None:
                         results.nulls.update(column for column in results.columns if found[column].null_count())
                         _by_file(results.pieces, found, ends)
-                report(f"computing {', '.join(view.name for view in views)}", min(first + THREADS, count), count)
         return results
 
-    def _parts(self, views: tuple[StoredView, ...], name: str, count: int) -> dict[str, Pieces]:
+    def _parts(self, views: tuple[StoredView, ...], pieces: Mapping[str, Pieces], name: str, most: int) -> Iterator[Part]:
+        """The parts in turn; those with more than twice as many rows as aimed at are cut by time."""
+        times = dict.fromkeys(pieces, EVENT_AT)
+        times["events"] = self.streams[views[0].stream].stream.time
+        times["asking"] = self.streams[self.spine].stream.time
+        limit = max(1, self.budget // row_bytes(views))
+        cutting = Cutting(views, times, self.spilling.folder / f"{name}-cuts", most, limit)
+        count = len(pieces["events"])
+        for number in range(count):
+            rows = pieces["events"].rows[number] + (pieces["asking"].rows[number] if "asking" in pieces else 0)
+            if rows > 2 * most:
+                yield from cutting.parts(pieces, number)
+            else:
+
+                def read(number: int = number) -> Tables:
+                    return {"asking": None, **{kind: given.read(number) for kind, given in pieces.items()}}
+
+                yield Part(rows, read)
+            report(f"computing {', '.join(view.name for view in views)}", number + 1, count)
+
+    def _pieces(self, views: tuple[StoredView, ...], name: str, count: int) -> dict[str, Pieces]:
         """The events (`events`), the asking points where they are others (`asking`) and the reports of each part."""
         by, stream = views[0].by, self.streams[views[0].stream]
         dtypes = {column: DTYPES[stream.stream.field(column).type] for column in by}
@@ -126,34 +146,45 @@ class SpilledViews:
     def _reports(
         self, report_stream: str, on: str, stream: SpilledEvents, by: Sequence[str], count: int
     ) -> Iterator[tuple[int, pl.DataFrame]]:
-        """(part, the reports of events of that part); a report may come more than once."""
+        """(part, the reports of events of that part, with the time of the event); a report may come more than once."""
         dtype = DTYPES[stream.stream.field(on).type]
         reports = self.streams[report_stream]
         for block in reports.frames(list(dict.fromkeys([on, reports.stream.time, "_offset", "_created"]))):
             table = block.with_columns(pl.col(on).cast(dtype).alias("_on"))
-            for frame in stream.frames(list(dict.fromkeys([on, *by]))):
-                events = pl.DataFrame({"_on": frame[on], "_part": bucket_of(frame, by, count)}).unique()
+            for frame in stream.frames(list(dict.fromkeys([on, *by, stream.stream.time]))):
+                at = frame[stream.stream.time]
+                events = pl.DataFrame({"_on": frame[on], "_part": bucket_of(frame, by, count), EVENT_AT: at}).unique()
                 found = table.join(events, on="_on", how="inner")
                 for (number,), part in found.partition_by("_part", as_dict=True).items():
-                    yield int(number), part.select(block.columns)
+                    yield int(number), part.select(*block.columns, EVENT_AT)
 
-    def _computed(self, views: tuple[StoredView, ...], parts: Mapping[str, Pieces], number: int) -> pl.DataFrame | None:
+    def _computed(self, views: tuple[StoredView, ...], tables: Tables) -> pl.DataFrame | None:
         """`_own`, the offset of the spine's row, and the columns of the views for the rows of one part."""
         view, spine = views[0], self.streams[self.spine].stream
-        events = parts["events"].read(number)
-        rows = parts["asking"].read(number) if "asking" in parts else events
+        events = tables["events"]
+        rows = events if tables["asking"] is None and view.stream == self.spine else tables["asking"]
         if rows is None:
             return None
-        if events is None:
-            events = without_rows(self.streams[view.stream].stream)
-        frames = {view.stream: events}
+        frames = {view.stream: without_rows(self.streams[view.stream].stream) if events is None else events}
         for name in {view.join.report for view in views if view.join is not None}:
-            found = parts[name].read(number)
+            found = tables[name]
             table = without_rows(self.streams[name].stream) if found is None else found.unique("_offset").sort("_offset")
             frames[name] = table
         asking = rows.with_columns(pl.col(spine.time).alias("_at"), pl.col("_offset").alias("_own"))
         values = backfill(FeatureSet(views), asking, frames, self.specs, spine=self.spine)
         return values.select("_own", *(column for view in views for column in view.columns))
+
+
+def _waves(parts: Iterable[Part], rows: int) -> Iterator[list[Part]]:
+    """The parts that are computed side by side: up to THREADS, with `rows` together unless one alone has more."""
+    wave: list[Part] = []
+    for part in parts:
+        if wave and (len(wave) == THREADS or sum(one.rows for one in wave) + part.rows > rows):
+            yield wave
+            wave = []
+        wave.append(part)
+    if wave:
+        yield wave
 
 
 def without_rows(stream: StreamSpec) -> pl.DataFrame:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -30,6 +31,7 @@ from headrace.kernel.namespace import Namespace
 
 FORMAT = 1
 HEADER = struct.Struct("<qqq")
+_HEADER_WORDS = HEADER.size // 8
 POSITIONS = struct.Struct("<qqqq")
 NEVER = -(1 << 63)
 LONGEST_KEY = 400
@@ -111,6 +113,11 @@ class StateLayout:
         hashed = key_hash(entity.decode()).to_bytes(8, "big", signed=True)
         return self.applied_key + part + b"#" + hashed + entity[:LONGEST_KEY]
 
+    def keys(self, entities: Sequence[bytes]) -> list[bytes]:
+        """The key of the state of each entity."""
+        prefix = self.prefix
+        return [prefix + entity if len(entity) <= LONGEST_KEY else self.key(entity) for entity in entities]
+
     def texts_key(self, entity: bytes) -> bytes:
         """The key of the texts that the state of an entity has words of."""
         return self.key(entity, b"~text")
@@ -168,30 +175,35 @@ def unpack_states(blobs: Sequence[bytes | None], words: int) -> tuple[np.ndarray
     the reports, int64 [blobs, 2]."""
     empty = HEADER.pack(FORMAT, -1, -1)
     present = [empty if blob is None else blob for blob in blobs]
-    headers = np.array([HEADER.unpack_from(blob) for blob in present], np.int64).reshape(-1, 3)
-    sizes = np.array([(len(blob) - HEADER.size) // (8 * words) for blob in present], np.int64)
-    flat = np.frombuffer(b"".join([blob[HEADER.size :] for blob in present]), np.int64)
+    lengths = np.fromiter(map(len, present), np.int64, len(present)) // 8
+    flat = np.frombuffer(b"".join(present), np.int64)
+    first = np.cumsum(lengths) - lengths
+    guards = np.array([flat[first + 1], flat[first + 2]]).T
+    sizes = (lengths - _HEADER_WORDS) // words
     code = np.repeat(np.arange(len(blobs)), sizes)
-    return flat[_places(sizes, words)] if len(flat) else flat.reshape(words, 0), code, headers[:, 1:]
+    return flat[_places(first, sizes, words)], code, guards
 
 
 def pack_states(
     events: np.ndarray, sizes: np.ndarray, stream: np.ndarray | int, report: np.ndarray | int
 ) -> list[bytes | None]:
     """One blob for each run of `sizes` events, None for a run of none, with the applied offsets of each."""
-    flat = np.empty(events.size, np.int64)
-    flat[_places(sizes, len(events))] = events
-    raw = memoryview(flat.tobytes())
-    ends = (np.cumsum(sizes) * 8 * len(events)).tolist()
-    marks = zip(*(np.broadcast_to(mark, len(sizes)).tolist() for mark in (stream, report)), strict=True)
-    runs = zip([0, *ends], ends, marks, strict=False)
-    return [HEADER.pack(FORMAT, *mark) + raw[start:end] if end > start else None for start, end, mark in runs]
+    lengths = _HEADER_WORDS + sizes * len(events)
+    ends = np.cumsum(lengths)
+    first = ends - lengths
+    flat = np.empty(int(lengths.sum()), np.int64)
+    flat[first], flat[first + 1], flat[first + 2] = FORMAT, stream, report
+    flat[_places(first, sizes, len(events))] = events
+    raw = flat.tobytes()
+    blobs: list[bytes | None] = [raw[a:b] for a, b in pairwise([0, *(8 * ends).tolist()])]
+    for empty in np.flatnonzero(sizes == 0).tolist():
+        blobs[empty] = None
+    return blobs
 
 
-def _places(sizes: np.ndarray, words: int) -> np.ndarray:
-    """int64 [words, n]: where each word of each event stands in the joined blobs."""
-    first = np.cumsum(sizes) - sizes
+def _places(first: np.ndarray, sizes: np.ndarray, words: int) -> np.ndarray:
+    """int64 [words, n]: where each word of each event stands in the joined blobs, which begin at the words `first`."""
     code = np.repeat(np.arange(len(sizes)), sizes)
-    within = np.arange(len(code)) - first[code]
-    places: np.ndarray = (first * words)[code] + within + np.arange(words)[:, None] * sizes[code]
+    within = np.arange(len(code)) - (np.cumsum(sizes) - sizes)[code]
+    places: np.ndarray = (first + _HEADER_WORDS)[code] + within + np.arange(words)[:, None] * sizes[code]
     return places

@@ -11,7 +11,7 @@ from headrace.data.types import FieldType, StreamSpec
 from headrace.features.column_types import column_types
 from headrace.features.rekeyed_state import AppliedVector
 from headrace.features.routes import route_of
-from headrace.features.state import Applied, StateLayout
+from headrace.features.state import LONGEST_KEY, Applied, StateLayout
 from headrace.features.types import StoredView
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import key_bytes
@@ -47,32 +47,36 @@ class StateReader(Generic[View]):
         self.view = view
         self._route = route_of(view, specs)
         self.layout = StateLayout(view, stream, namespace)
-        self.view = view
         self._lateness = stream.lateness
         self._words = self.layout.words
         self._width = len(self._words)
         self._prefix = self.layout.prefix
         self._streams = (stream.name,) if view.join is None else (stream.name, view.join.report)
-        self._applied: tuple[bytes | None, dict[str, int], int] = (b"", {}, 0)
+        self._by = view.by[0] if len(view.by) == 1 else None
+        self._has_texts = bool(view.text_sources)
 
     @property
     def key_count(self) -> int:
         """The number of `keys`."""
-        return 1 + bool(self.view.text_sources)
+        return 1 + self._has_texts
 
     def dtypes(self) -> list[np.dtype[Any]]:
         """The NumPy type of each column, as functions that read it take it."""
         return [np.dtype(ARRAYS[kind]) for kind in column_types(self.view, self.layout.stream).values()]
 
-    def keys(self, request: Mapping[str, Any]) -> list[bytes]:
-        """What to read from the online store: the state, and its texts where it has any."""
-        values = tuple([request[name] for name in self.view.by])
-        if len(values) == 1 and type(values[0]) is int:
-            keys = [self._prefix + b"%d" % values]
-        else:
-            keys = [NO_KEY if None in values else self.layout.key(key_bytes(values))]
-        if self.view.text_sources:
-            keys.append(NO_KEY if None in values else self.layout.texts_key(key_bytes(values)))
+    def keys(self, requests: Sequence[Mapping[str, Any]]) -> list[list[bytes]]:
+        """What to read from the online store: the states, and their texts where they have any."""
+        entities: list[bytes | None] = []
+        for request in requests:
+            if self._by is not None and type(value := request[self._by]) is int:
+                entities.append(b"%d" % value)
+            else:
+                values = tuple([request[name] for name in self.view.by])
+                entities.append(None if None in values else key_bytes(values))
+        prefix, key = self._prefix, self.layout.key
+        keys = [[NO_KEY if e is None else prefix + e if len(e) <= LONGEST_KEY else key(e) for e in entities]]
+        if self._has_texts:
+            keys.append([NO_KEY if entity is None else self.layout.texts_key(entity) for entity in entities])
         return keys
 
     def partition(self, request: Mapping[str, Any]) -> int:
@@ -85,15 +89,12 @@ class StateReader(Generic[View]):
 
     def applied(self, blob: bytes | None, partition: int) -> tuple[dict[str, int], int]:
         """The applied position of each stream, and the oldest asking time that the state still reaches."""
-        if self._route.rekeyed and (blob is None or blob != self._applied[0]):
+        if self._route.rekeyed:
             vector = AppliedVector.unpack(blob, self._route)
-            self._applied = (blob, vector.positions, vector.watermark - self._lateness)
-        elif blob is None or blob != self._applied[0]:
-            applied = Applied.unpack(blob)
-            own = max(applied.stream, base_of(partition) - 1)
-            positions = dict(zip(self._streams, (own, applied.report), strict=False))
-            self._applied = (blob, positions, applied.watermark - self._lateness)
-        return self._applied[1:]
+            return vector.positions, vector.watermark - self._lateness
+        applied = Applied.unpack(blob)
+        own = max(applied.stream, base_of(partition) - 1)
+        return dict(zip(self._streams, (own, applied.report), strict=False)), applied.watermark - self._lateness
 
     def too_old(self, at: int, oldest: int) -> InvalidInput:
         return InvalidInput(

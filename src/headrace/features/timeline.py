@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.features.reducers import Column
 from headrace.features.reported import Reports
-from headrace.features.sorting import stable_argsort
+from headrace.features.sorting import blocks, stable_argsort
 
 ALWAYS = np.iinfo(np.int64).max
 """A position that includes everything, and the time of a report that has not arrived."""
@@ -79,13 +79,16 @@ class KeyedTimes:
 
     def of(self, key: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Codes; times outside of the events' range are clipped to its edges."""
-        if self._ranks is not None:
-            rank = np.searchsorted(self._ranks, time, side="right")
-        else:
-            rank = time - (self._first - 1)
-            np.clip(rank, 0, self._span - 1, out=rank)
-        rank += key * self._span
-        return rank
+        codes = np.empty(len(time), np.int64)
+        for block in blocks(len(time)):
+            rank = codes[block]
+            if self._ranks is not None:
+                rank[:] = np.searchsorted(self._ranks, time[block], side="right")
+            else:
+                np.subtract(time[block], self._first - 1, out=rank)
+                np.clip(rank, 0, self._span - 1, out=rank)
+            rank += key[block] * self._span
+        return codes
 
     def before_all(self, key: np.ndarray) -> np.ndarray:
         """Codes that come before every event of their key and after every event of the key before."""

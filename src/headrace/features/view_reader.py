@@ -12,7 +12,8 @@ from headrace.features.arguments import request_array, same_nulls
 from headrace.features.frames import predicate_inputs
 from headrace.features.reducers import Column, Dense, fill_empty, reduce_column
 from headrace.features.report_index import ReportIndex, reported_time
-from headrace.features.slices import Slices
+from headrace.features.single_request import SingleRequest
+from headrace.features.slices import Slices, Window
 from headrace.features.state import HEADER, texts_of
 from headrace.features.state_reader import NO_KEY, StateReader, ViewValues
 from headrace.features.tiles import tile_runs
@@ -37,6 +38,7 @@ class ViewReader(StateReader[WindowView]):
         self._indexes: list[ReportIndex] = []
         if view.join is not None and view.own_event:
             self._indexes = [ReportIndex(self.layout, view.join.on, partition) for partition in range(self.partitions)]
+        self._single = SingleRequest(self.layout, view) if SingleRequest.covers(self.layout, view) else None
 
     def _least(self, aggregate: Aggregate) -> float:
         """With so many events in a window, what is reduced is the value of the aggregate."""
@@ -54,47 +56,64 @@ class ViewReader(StateReader[WindowView]):
     def key_count(self) -> int:
         return super().key_count + bool(self._indexes)
 
-    def keys(self, request: Mapping[str, Any]) -> list[bytes]:
-        """As of any view, and the report of the asking event where that may be added."""
-        keys = super().keys(request)
+    def keys(self, requests: Sequence[Mapping[str, Any]]) -> list[list[bytes]]:
+        """As of any view, and the reports of the asking events where those may be added."""
+        keys = super().keys(requests)
         if self._indexes:
-            index = self._indexes[self.partition(request)]
-            on = request[index.on]
-            keys.append(NO_KEY if on is None else index.key(on))
+            on = self._indexes[0].on
+            given = [(request[on], self._indexes[self.partition(request)]) for request in requests]
+            keys.append([NO_KEY if value is None else index.key(value) for value, index in given])
         return keys
 
-    def read(
-        self,
-        asks: Sequence[Ask],
-        at: np.ndarray,
-        blobs: Sequence[Sequence[bytes | None]],
-        is_event: Sequence[bool],
-    ) -> ViewValues:
-        """The view's columns at the asking times `at`, int64 [n].
+    def read(self, asks: Sequence[Ask], blobs: Sequence[Sequence[bytes | None]], is_event: Sequence[bool]) -> ViewValues:
+        """The view's columns at the asking times.
 
         `blobs` are the values of `keys`, for each key those of all requests; `is_event`: whether each request is an
         event of the view's stream.
         """
-        states = blobs[0]
-        edges_of = at[:, None] + self._edges
-        if self.view.resolution:
-            edges_of[:, :-2] = self.view.begin(edges_of[:, :-2])
+        if len(asks) == 1 and self._single is not None:
+            found = self._read_single(self._single, asks[0], [values[0] for values in blobs], is_event[0])
+            if found is not None:
+                return found
+        at = np.array([ask.at for ask in asks], np.int64)
         slices = Slices()
         ages: list[int | None] = []
         adds = self._adds(asks, is_event)
-        for row, (ask, edges, blob) in enumerate(zip(asks, edges_of, states, strict=True)):
-            state = np.frombuffer(blob, np.int64, -1, HEADER.size) if blob else NO_WORDS
-            size = len(state) // self._width
-            *bounds, end, newest = state[:size].searchsorted(edges, "right").tolist()
-            ages.append(ask.at - int(state[newest - 1]) if newest else None)
-            own = self._own_place(state, size, end, ask) if is_event[row] and not self.view.delay else None
-            if own is not None:
-                end = own + self.view.own_event
-            slices.add(state, size, bounds, end, own=adds[row] and own is None)
+        for row, (ask, edges) in enumerate(zip(asks, self._edges_at(at[:, None]), strict=True)):
+            window, age = self._window(blobs[0][row], edges, ask, is_event[row], adds[row])
+            ages.append(age)
+            slices.add(window)
         reports = () if not self._indexes else [blobs[-1][row] for row in slices.added]
         values, words = self._reduce(slices, asks, at, reports)
         texts = self._texts(words, asks, blobs[1]) if words else {}
         return ViewValues(values.reshape(len(asks), -1), ages, texts)
+
+    def _read_single(self, single: SingleRequest, ask: Ask, blobs: Sequence[bytes | None], is_event: bool) -> ViewValues | None:
+        adds = is_event and self.view.own_event and not self.view.delay
+        window, age = self._window(blobs[0], self._edges_at(ask.at), ask, is_event, adds)
+        report = blobs[-1] if self._indexes else None
+        values = single.read(window, ask.request, ask.at, report)
+        return None if values is None else ViewValues(np.array([values], np.float64), (age,), {})
+
+    def _edges_at(self, at: np.ndarray | int) -> np.ndarray:
+        """Where the windows begin and end that are asked for at `at`, and that time itself."""
+        edges: np.ndarray = self._edges + at
+        if self.view.resolution:
+            edges[..., :-2] = self.view.begin(edges[..., :-2])
+        return edges
+
+    def _window(self, blob: bytes | None, edges: np.ndarray, ask: Ask, is_event: bool, adds: bool) -> tuple[Window, int | None]:
+        """The stored events of a request's windows, and the age of the key's newest; `adds`: the asking event belongs to them
+        also when it is not stored."""
+        words = np.frombuffer(blob, np.int64, -1, HEADER.size) if blob else NO_WORDS
+        size = len(words) // self._width
+        *bounds, end, newest = words[:size].searchsorted(edges, "right").tolist()
+        age = ask.at - words.item(newest - 1) if newest else None
+        if age == 0 and is_event and not self.view.delay:
+            own = self._own_place(words, size, end, ask)
+            if own is not None:
+                end, adds = own + self.view.own_event, False
+        return Window(words, size, [bound if bound < end else end for bound in bounds], end, adds), age
 
     def _texts(
         self, words: Mapping[int, tuple[np.ndarray, np.ndarray]], asks: Sequence[Ask], blobs: Sequence[bytes | None]
@@ -130,9 +149,7 @@ class ViewReader(StateReader[WindowView]):
         return adds
 
     def _own_place(self, words: np.ndarray, size: int, end: int, ask: Ask) -> int | None:
-        """The place of the asking event among the events of its time."""
-        if not end or words[end - 1] != ask.at:
-            return None
+        """The place of the asking event among the events of its time, which come before `end`."""
         first = int(words[:size].searchsorted(ask.at, side="left"))
         ids = self._words["id"] * size
         found = np.flatnonzero(words[ids + first : ids + end] == value_word(ask.own_id))

@@ -13,7 +13,8 @@ HeadraceError            internal           500  exit 1
 ├── IncompatibleFormat   incompatible       500  exit 3   written by a newer headrace
 ├── Fenced               fenced             409  exit 6   another process has taken over; the work goes on there
 ├── NotReady             not_ready          503  exit 6   no version serves yet, or draining; a retry can help
-└── EngineUnreachable    engine_unreachable 503  exit 6   a retry can help
+├── EngineUnreachable    engine_unreachable 503  exit 6   a retry can help
+└── Interrupted          interrupted        503  exit 130 stopped by SIGINT or SIGTERM; says how to go on
 """
 
 from __future__ import annotations
@@ -104,3 +105,7 @@ class NotReady(HeadraceError):
 
 class EngineUnreachable(HeadraceError):
     code, status, exit_code, retryable = "engine_unreachable", 503, 6, True
+
+
+class Interrupted(HeadraceError):
+    code, status, exit_code, retryable = "interrupted", 503, 130, True

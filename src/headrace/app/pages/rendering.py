@@ -67,6 +67,12 @@ def breakable(name: str) -> Markup:
     return Markup("_<wbr>").join(name.split("_"))
 
 
+def prose(text: str) -> Markup:
+    """A sentence whose words between backticks are code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
+
+
 def headline(metrics: dict[str, float]) -> str:
     """The metric that is shown where there is room for one."""
     found = next((name for name in HEADLINES if name in metrics), None)
@@ -81,7 +87,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(moment=moment, whole=whole, figure=figure, breakable=breakable)
+    environment.filters.update(moment=moment, whole=whole, figure=figure, breakable=breakable, prose=prose)
     environment.globals.update(tone=tone, steps_of=steps_of, headline=headline, version=headrace.__version__)
     return environment
 

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import lmdb
 import msgspec
@@ -165,8 +165,9 @@ class LmdbStore:
         self.write_if(changes, {})
 
     def write_if(self, changes: Mapping[bytes, bytes | None], expected: Mapping[bytes, bytes | None]) -> bool:
-        stored = sorted((key, value) for key, value in changes.items() if value is not None)
-        deleted = [key for key, value in changes.items() if value is None]
+        ordered = sorted(changes.items())
+        stored = cast("list[tuple[bytes, bytes]]", [pair for pair in ordered if pair[1] is not None])
+        deleted = [key for key, value in ordered if value is None]
 
         def attempt() -> bool:
             with self._environment.begin(write=True) as transaction:

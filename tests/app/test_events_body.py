@@ -33,6 +33,10 @@ def test_one_object_may_stand_over_several_lines() -> None:
     assert events_of(b'{\n "a": 1\n}\n', "application/json") == [b'{\n "a": 1\n}']
 
 
+def test_a_byte_order_mark_is_no_event() -> None:
+    assert events_of(b'\xef\xbb\xbf{"a": 1}\n{"a": 2}', "application/x-ndjson") == [b'{"a": 1}', b'{"a": 2}']
+
+
 def test_broken_events_stay_events() -> None:
     assert events_of(b'{"a": 1}\n{"a": ', "application/x-ndjson") == [b'{"a": 1}', b'{"a":']
     assert events_of(b'{"a": ', "application/json") == [b'{"a":']

@@ -56,7 +56,7 @@ def test_a_retry_under_a_key_gets_the_first_answer_and_appends_nothing(shop: Run
 
 def test_a_packed_body_is_unpacked_to_the_limit_of_a_body(shop: Running) -> None:
     first = end(shop)
-    assert append(shop, gzip.compress(lines(21, 22)), content_encoding="gzip")[1]["appended"] == 2
+    assert append(shop, gzip.compress(lines(21, 22)), content_encoding="GZIP")[1]["appended"] == 2
     for body, encoding, status in (
         (gzip.compress(b" " * (17 << 20)), "gzip", 413),
         (b" " * (17 << 20), "identity", 413),

@@ -181,6 +181,69 @@ def test_a_file_that_cannot_be_a_stream_is_refused_in_clear_words(
         ingest(make_context(SPECS), "order", tmp_path / name)
 
 
+H = b"id,at,customer,amount,color\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "a.csv",
+            H + b'a,2026-01-01,1,1\nb,2026-01-01,1,1,"red\n"\nc,2026-01-01,1,1,red,blue\n',
+            "6 cells .* after line 4, .* has 5",
+        ),
+        ("a.csv", H.replace(b"color", b"amount") + b"a,2026-01-01,1,1,2\n", "has 2 columns `amount`"),
+        ("a.csv", (H + b"a,2026-01-01,1,1,red\n").replace(b"\n", b"\r"), "by CR alone"),
+        ("a.json", b'[{"id": "a"}]', "one JSON document"),
+        ("a.json", b'{\n  "id": "a"\n}', "one JSON document"),
+        ("a.parquet", b"", "cannot be read as parquet"),
+    ],
+)
+def test_what_would_be_read_as_something_else_is_refused(
+    make_context: MakeContext, tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidInput, match=words):
+        ingest(make_context(SPECS), "order", tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.ndjson", GOOD[0]), ("a.csv", H + b"g0,2026-01-30,1,1,")])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(
+    make_context: MakeContext, tmp_path: Path, name: str, content: bytes
+) -> None:
+    ctx = make_context(SPECS)
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content)
+    ingest(ctx, "order", tmp_path / name)
+    apply_all(ctx)
+    assert history(ctx, "order")["id"].to_list() == ["g0"]
+
+
+def test_the_same_bytes_under_another_format_are_another_file(make_context: MakeContext, tmp_path: Path) -> None:
+    ctx = make_context(SPECS)
+    for name in ("a.ndjson", "a.csv"):
+        (tmp_path / name).write_bytes(H + b"a,2026-01-01,1,1,red\n")
+    assert ingest(ctx, "order", tmp_path / "a.ndjson").rows == 2
+    assert ingest(ctx, "order", tmp_path / "a.csv").rows == 1
+    apply_all(ctx)
+    assert history(ctx, "order")["id"].to_list() == ["a"]
+
+
+def test_columns_that_json_has_no_type_for_are_refused_or_texts(make_context: MakeContext, tmp_path: Path) -> None:
+    ctx, frame = make_context(SPECS), ROWS.head(3).drop("amount", "color")
+    amount = pl.Series("amount", [float("-inf"), 1.0, 2.0])
+    frame.with_columns(amount, pl.Series("color", [b"red", b"\xff", b"red"])).write_parquet(tmp_path / "a.parquet")
+    frame.with_columns(pl.lit(1.0).alias("amount"), pl.Series("color", [["red"], [], None])).write_parquet(
+        tmp_path / "b.parquet"
+    )
+    ingest(ctx, "order", tmp_path / "a.parquet")
+    apply_all(ctx)
+    assert {(e.field, e.value) for e in entries(ctx, "order")} == {("amount", "-inf"), ("color", '{"base64":"/w=="}')}
+    assert history(ctx, "order")["color"].to_list() == ["red"]
+    ingest(ctx, "order", tmp_path / "b.parquet")
+    apply_all(ctx)
+    assert {e.value for e in entries(ctx, "order")} >= {'["red"]', "[]"}
+
+
 def test_an_unknown_stream_is_named(make_context: MakeContext, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="`order`"):
         ingest(make_context(SPECS), "orders", _write(ROWS, tmp_path, "a.parquet"))

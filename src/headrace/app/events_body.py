@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 import msgspec
 
 from headrace.data.json_fields import UNREADABLE
@@ -16,7 +18,7 @@ def events_of(body: bytes, content_type: str) -> list[bytes]:
 
     InvalidInput for an array that cannot be split. A broken object or line is an event of its own: it goes to quarantine.
     """
-    text = body.strip()
+    text = body.removeprefix(codecs.BOM_UTF8).strip()
     if not text:
         return []
     if "ndjson" in content_type or "jsonl" in content_type or "json-lines" in content_type:

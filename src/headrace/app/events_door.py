@@ -98,9 +98,9 @@ def _append(ctx: Context, stream: str, key: str | None, values: Sequence[bytes])
 
 def _unpacked(body: bytes, encoding: str) -> bytes:
     """The body without its content encoding, no longer than a body may be."""
-    if encoding in ("", "identity"):
+    if encoding.lower() in ("", "identity"):
         return body
-    if encoding != "gzip":
+    if encoding.lower() not in ("gzip", "x-gzip"):
         raise InvalidInput(f"the body is encoded as `{encoding}`; allowed: gzip", hint="send it as it is")
     reader = zlib.decompressobj(wbits=31)
     try:

@@ -13,6 +13,8 @@ from headrace.data.types import Field
 
 _INTEGER = r"^[+-]?\d{1,18}$"
 _NEEDS_ESCAPE = r'[\\"\x00-\x1f]'
+_INFINITE = {"inf": "Infinity", "-inf": "-Infinity"}
+"""As the parser spells them that names the field at fault."""
 _BOOLS = {"true": "true", "false": "false", "True": "true", "False": "false", "TRUE": "true", "FALSE": "false"}
 
 
@@ -47,13 +49,30 @@ def _token(field: Field, frame: pl.DataFrame, textual: bool) -> pl.Expr:
         return _typed_cell(field, column)
     if dtype == pl.String:
         return _quoted(column)
-    if dtype == pl.Boolean or dtype.is_integer() or dtype.is_float():
+    if dtype == pl.Boolean or dtype.is_integer():
         return column.cast(pl.String)
+    if dtype.is_float():
+        return column.cast(pl.String).replace(_INFINITE)
+    if dtype == pl.Binary:
+        return column.map_elements(_binary, return_dtype=pl.String)
     if dtype.is_decimal():
         return column.cast(pl.Float64).cast(pl.String)
     if dtype.is_temporal() or dtype in (pl.Categorical, pl.Enum):
         return _quoted(column.cast(pl.String))
-    return column.map_elements(lambda value: msgspec.json.encode(value, enc_hook=str).decode(), return_dtype=pl.String)
+    return column.map_elements(lambda value: msgspec.json.encode(value, enc_hook=_plain).decode(), return_dtype=pl.String)
+
+
+def _plain(value: object) -> object:
+    """What JSON has no type for: an array of a list column, or a text."""
+    return value.to_list() if isinstance(value, pl.Series) else str(value)
+
+
+def _binary(value: bytes) -> str:
+    """UTF-8 is a text, as some writers of Parquet store it; other bytes are an object, which no field takes."""
+    try:
+        return msgspec.json.encode(value.decode()).decode()
+    except UnicodeDecodeError:
+        return msgspec.json.encode({"base64": value}).decode()
 
 
 def _typed_cell(field: Field, column: pl.Expr) -> pl.Expr:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
 import gzip
+import io
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -76,17 +79,46 @@ def _parquet(spec: StreamSpec, path: Path, scratch: Path) -> Iterator[pl.DataFra
 
 def _csv(spec: StreamSpec, path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
     """A line feed ends a record where an even number of quotes came before it (RFC 4180)."""
-    header = b""
+    header, lines = b"", 0
     for block in _blocks(path, "csv", block_bytes):
         if not header:
             end = _record_end(block, first=True)
             header, block = block[: end + 1], block[end + 1 :]  # noqa: PLW2901
-            _check_columns(spec, path, pl.read_csv(header, infer_schema=False).columns)
+            _check_header(spec, path, header)
         if block.strip():
-            frame = pl.read_csv(header + block, infer_schema=False)
+            frame = _parsed(path, header, block, lines)
+            lines += block.count(b"\n")
             yield _keyed(spec, frame.select(f.name for f in spec.fields if f.name in frame.columns), textual=True)
     if not header:
         raise InvalidInput(f"`{path}` cannot be read as csv: it is empty", hint="check that the file is complete")
+
+
+def _check_header(spec: StreamSpec, path: Path, header: bytes) -> None:
+    names = _records(header)[0]
+    twice = [field.name for field in spec.fields if names.count(field.name) > 1]
+    if twice:
+        raise InvalidInput(f"`{path}` has {names.count(twice[0])} columns `{twice[0]}`", hint="remove one", field=twice[0])
+    _check_columns(spec, path, pl.read_csv(header, infer_schema=False).columns)
+
+
+def _parsed(path: Path, header: bytes, block: bytes, before: int) -> pl.DataFrame:
+    """The cells of a block; `before` is the number of lines between it and the header."""
+    try:
+        return pl.read_csv(header + block, infer_schema=False)
+    except PolarsError:
+        width, line = len(_records(header)[0]), before + header.count(b"\n")
+        for record in _records(block):
+            if len(record) > width:
+                raise InvalidInput(
+                    f"`{path}` has {len(record)} cells in the record that begins after line {line}, the header has {width}",
+                    hint="quote cells that contain commas",
+                ) from None
+            line += 1 + sum(cell.count("\n") for cell in record)
+        raise
+
+
+def _records(text: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text.decode("utf-8-sig", errors="replace"), newline="")))
 
 
 def _ndjson(spec: StreamSpec, path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
@@ -149,10 +181,11 @@ def _unpacking(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
 
 def _blocks(path: Path, kind: Format, block_bytes: int) -> Iterator[bytes]:
     """The content in blocks that end where a record ends."""
-    rest, total = b"", path.stat().st_size
+    rest, total, mark = b"", path.stat().st_size, codecs.BOM_UTF8
     with _unpacking(path) as (content, raw):
         while block := content.read(block_bytes):
-            block = rest + block
+            block = (rest + block).removeprefix(mark)
+            mark = b""
             end = _record_end(block) if kind == "csv" else block.rfind(b"\n")
             if end < 0 and len(block) > LONGEST_RECORD:
                 raise InvalidInput(f"`{path}` has a record of more than {LONGEST_RECORD} bytes", hint="check the file's format")

@@ -91,6 +91,8 @@ def format_of(path: Path) -> Format:
     kind = SUFFIXES.get(name.suffix.lower()) or _sniffed(path, name.suffix.lower(), start)
     if kind == "csv":
         _check_csv(path, start)
+    elif kind == "ndjson" and name.suffix.lower() == ".json":
+        _check_json(path, start)
     return kind
 
 
@@ -136,12 +138,23 @@ def _check_csv(path: Path, start: bytes) -> None:
     """InvalidInput for what would be read as one column, or as none."""
     if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise InvalidInput(f"`{path}` is UTF-16; a CSV file is UTF-8", hint="save it again as UTF-8, separated by commas")
+    if b"\r" in start and b"\n" not in start:
+        raise InvalidInput(f"`{path}` ends its lines by CR alone; a CSV file does by LF or CR LF", hint="save it again so")
     header = start.partition(b"\n")[0]
     other = next((mark for mark in (b";", b"\t", b"|") if mark in header), None)
     if other is not None and b"," not in header:
         raise InvalidInput(
             f"`{path}` separates its columns by {other.decode()!r}; a CSV file does by commas",
             hint="save it again separated by commas, decimals with a point, or as Parquet",
+        )
+
+
+def _check_json(path: Path, start: bytes) -> None:
+    """InvalidInput for one document over several lines, whose lines would all be refused."""
+    first = start.lstrip().partition(b"\n")[0].strip()
+    if first.startswith(b"[") or first == b"{":
+        raise InvalidInput(
+            f"`{path}` is one JSON document; NDJSON has an object on each line", hint="write one a line: `jq -c '.[]?' FILE`"
         )
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from headrace.data.appending import stream_ends
 from headrace.data.file_rows import file_rows
-from headrace.data.files import files_of
+from headrace.data.files import files_of, format_of
 from headrace.data.producing import Producer
 from headrace.data.sorting import INDEX, kept_rows, sorted_rows
 from headrace.data.types import StreamSpec
@@ -122,7 +122,7 @@ def _batches(frames: Iterable[pl.DataFrame], skip: int) -> Iterator[list[bytes]]
 
 
 def _identity(spec: StreamSpec, path: Path) -> str:
-    """The content of the file with the declarations that decide its order and its events."""
+    """The content of the file and what it is read as, with the declarations that decide its order and its events."""
     digest, done, total = sha256(), 0, path.stat().st_size
     with path.open("rb") as file:
         while part := file.read(_READ_BYTES):
@@ -130,7 +130,7 @@ def _identity(spec: StreamSpec, path: Path) -> str:
             done += len(part)
             report("checking", done, total)
     declared = [spec.id, spec.time, spec.created, [[field.name, field.type] for field in spec.fields]]
-    return content_hash([digest.hexdigest(), declared])[:40]
+    return content_hash([digest.hexdigest(), format_of(path), declared])[:40]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from headrace.data.types import StreamSpec
 from headrace.features.backfill import feature_columns, matrix
 from headrace.features.frames import DTYPES, AskingPoints, frame_of, view_values
 from headrace.features.online import asking_stream
-from headrace.features.recompute_vectors import VectorReads, vector_values
+from headrace.features.recompute_vectors import LoggedReads, vector_values
 from headrace.features.reducers import Values
 from headrace.features.routes import Route, route_of, vector_of
 from headrace.features.types import FeatureSet, StoredView
@@ -46,9 +46,12 @@ def recompute(
 
     def evaluated(view: StoredView) -> list[Values]:
         route = route_of(view, specs)
+        is_event = np.array([view.stream == stream and read.own_id is not None for read in reads])
+        own = _own_offsets(view, table, at, is_event, frames, specs)
+        logged = LoggedReads(table, at, _logged(view, reads, route), is_event, own)
         if route.rekeyed:
-            return _at_vectors(view, route, table, at, reads, frames, specs, stream)
-        return view_values(view, _points(view, table, at, reads, frames, specs, stream), frames, specs)
+            return vector_values(view, route, logged, frames, specs)
+        return view_values(view, _points(view, logged), frames, specs)
 
     columns = feature_columns(features, table, {view: evaluated(view) for view in features.views}, specs)
     return matrix(features, pl.DataFrame(columns))
@@ -71,31 +74,18 @@ def _requests(reads: Sequence[LoggedRead], specs: Specs, stream: str | None) -> 
     return pl.DataFrame(columns)
 
 
-def _points(
-    view: StoredView, table: pl.DataFrame, at: np.ndarray, reads: Sequence[LoggedRead], frames: Mapping[str, pl.DataFrame],
-    specs: Specs, stream: str | None,
-) -> AskingPoints:  # fmt: skip
+def _points(view: StoredView, reads: LoggedReads) -> AskingPoints:
     report = view.stream if view.join is None else view.join.report
-    logged = _logged(view, reads, (view.stream, report))
-    position, reported = (np.array([p[name] for p in logged], np.int64) for name in (view.stream, report))
-    is_event = np.array([view.stream == stream and read.own_id is not None for read in reads])
-    own = _own_offsets(view, table, at, is_event, frames, specs)
-    return AskingPoints(table, at, position, np.where(own <= position, own, -1), reported, is_event)
+    position, reported = (np.array([p[name] for p in reads.positions], np.int64) for name in (view.stream, report))
+    own = np.where(reads.own <= position, reads.own, -1)
+    return AskingPoints(reads.table, reads.at, position, own, reported, reads.is_event)
 
 
-def _at_vectors(
-    view: StoredView, route: Route, table: pl.DataFrame, at: np.ndarray, reads: Sequence[LoggedRead],
-    frames: Mapping[str, pl.DataFrame], specs: Specs, stream: str | None,
-) -> list[Values]:  # fmt: skip
+def _logged(view: StoredView, reads: Sequence[LoggedRead], route: Route) -> list[Mapping[str, int]]:
+    """The positions of the view in each read; InvalidInput when an entry is missing."""
     names = [name for source, count in route.sources.items() for name in vector_of(source, range(count))]
-    logged = _logged(view, reads, names)
-    is_event = np.array([view.stream == stream and read.own_id is not None for read in reads])
-    own = _own_offsets(view, table, at, is_event, frames, specs)
-    return vector_values(view, route, VectorReads(table, at, logged, is_event, own), frames, specs)
-
-
-def _logged(view: StoredView, reads: Sequence[LoggedRead], names: Sequence[str]) -> list[Mapping[str, int]]:
-    """The positions of the view in each read, which have the names."""
+    if not route.rekeyed:
+        names = [view.stream] if view.join is None else [view.stream, view.join.report]
     logged = [read.positions.get(view.name, {}) for read in reads]
     absent = next((name for name in names for positions in logged if name not in positions), None)
     if absent is not None:

@@ -17,7 +17,7 @@ from headrace.features.types import StoredView
 from headrace.kernel.specs import Specs
 
 
-class VectorReads(NamedTuple):
+class LoggedReads(NamedTuple):
     """What was asked of a view: the requests, their asking times int64 [n], the logged positions, bool [n] whether each is an
     event of the view's stream, and the events' offsets in the log, int64 [n], -1 for none."""
 
@@ -29,9 +29,9 @@ class VectorReads(NamedTuple):
 
 
 def vector_values(
-    view: StoredView, route: Route, reads: VectorReads, frames: Mapping[str, pl.DataFrame], specs: Specs
+    view: StoredView, route: Route, reads: LoggedReads, frames: Mapping[str, pl.DataFrame], specs: Specs
 ) -> list[Values]:
-    """The columns of the view at the logged vectors. KeyError for a missing entry."""
+    """The columns of the view at the logged vectors."""
     vectors = {
         name: np.array([[p[f"{name}@{part}"] for part in range(count)] for p in reads.positions], np.int64)
         for name, count in route.sources.items()
@@ -61,7 +61,7 @@ def _distinct(vectors: np.ndarray, number: np.ndarray) -> np.ndarray:
     return vectors[first]
 
 
-def _points(reads: VectorReads, rows: np.ndarray, number: np.ndarray, events: pl.DataFrame) -> AskingPoints:
+def _points(reads: LoggedReads, rows: np.ndarray, number: np.ndarray, events: pl.DataFrame) -> AskingPoints:
     own = reads.own[rows]
     place = np.searchsorted(events["_offset"].to_numpy(), own)
     arrived = np.append(events[ARRIVAL].to_numpy(), 0)[place]

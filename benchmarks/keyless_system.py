@@ -17,7 +17,8 @@ class Transaction:
 
 
 every = system.windows(
-    Transaction, by=(), over=["1h", "1d"], name="every", own_event=True, resolution="1m",
+    Transaction, by=(), over=["1h"], name="every", own_event=True, resolution="1m",
     n=hr.count(), total=hr.sum("amount"), largest=hr.max("amount"), spread=hr.std("amount"),
 )  # fmt: skip
+counted = system.windows(Transaction, by=(), over=["1d", "30d"], name="counted", n=hr.count())
 newest = system.attributes(Transaction, by=(), columns=["amount", "terminal_id"], name="newest")

@@ -102,7 +102,7 @@ def main() -> None:
             given, reports = write_payments(folder, options.events, in_order=options.in_order)
         chosen = ["examples/fraud/system.py", "customer,terminal", "--stream", f"fraud_report={reports}"]
         if options.keyless:
-            chosen = ["benchmarks/keyless_system.py", "every,newest"]
+            chosen = ["benchmarks/keyless_system.py", "every,counted,newest"]
         system, features, *more = chosen
         command = [
             str(Path(sys.executable).with_name("headrace")), "features", "backfill", str(ROOT / system),

@@ -11,13 +11,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 _LAUNCHER = """
-import json, resource, subprocess, sys, time
+import json, resource, signal, subprocess, sys, time
+limit = int(sys.argv[1])
+def limited():
+    if limit:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
 started = time.perf_counter()
-found = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+found = subprocess.run(sys.argv[2:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=limited)
 seconds = time.perf_counter() - started
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
+if found.returncode == -signal.SIGXCPU:
+    print(json.dumps(f"stopped after {limit} s of CPU time at {used.ru_maxrss / 1024 ** 2:.1f} GB"))
+    sys.exit()
 if found.returncode:
     sys.exit(f"it ended with {found.returncode}: {found.stdout.decode(errors='replace')}")
 print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
@@ -33,26 +41,48 @@ class Run:
     peak_mb: float
 
 
-def run(command: Sequence[str]) -> Run:
-    """Run the command to its end; a failure shows its output and ends the benchmark.
+def run(command: Sequence[str], *, limit: int = 0) -> Run | str:
+    """Run the command to its end; a failure shows its output and ends the benchmark. `limit`: it is stopped after so many
+    seconds of CPU time, 0 for none, and the answer says so.
 
     A process of its own starts it: a child begins with the peak memory of whoever starts it, which here holds the data.
     """
     launched = subprocess.run(
-        [sys.executable, "-c", _LAUNCHER, *map(str, command)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", _LAUNCHER, str(limit), *map(str, command)], capture_output=True, text=True, check=False
     )
     if launched.returncode:
         sys.exit(f"`{' '.join(map(str, command))}` failed:\n{launched.stderr}")
-    return Run(*json.loads(launched.stdout))
+    found = json.loads(launched.stdout)
+    return found if isinstance(found, str) else Run(*found)
 
 
-def alternate(sides: Mapping[str, Sequence[str]], *, runs: int = 5) -> dict[str, list[Run]]:
-    """Run every side `runs` times in turn, so that noise falls on all alike."""
-    measured: dict[str, list[Run]] = {name: [] for name in sides}
-    for _ in range(runs):
+Measured = list[Run] | str
+"""The runs of a side, or why it is not measured."""
+
+
+def alternate(
+    sides: Mapping[str, Sequence[str]], *, runs: int = 5, once: Sequence[str] = (), limit: int = 0
+) -> dict[str, Measured]:
+    """Run every side `runs` times in turn, so that noise falls on all alike. A side is a command, or a text that says why
+    it is not measured; those named in `once` run once; `limit` as in `run`."""
+    measured: dict[str, Measured] = {name: command if isinstance(command, str) else [] for name, command in sides.items()}
+    for number in range(runs):
         for name, command in sides.items():
-            measured[name].append(run(command))
+            before = measured[name]
+            if isinstance(before, str) or (number and name in once):
+                continue
+            found = run(command, limit=limit)
+            if isinstance(found, str):
+                measured[name] = found
+            else:
+                before.append(found)
     return measured
+
+
+def peer(name: str) -> Path | str:
+    """The Python of the environment of a peer that is a package of its own, or why there is none."""
+    folder = Path(__file__).resolve().parent.parent / ".venv-peers" / name
+    return folder / "bin/python" if (folder / "ready").exists() else f"{name} is not installed (`make bench-peers` does it)"
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -60,17 +90,22 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
-def show(title: str, measured: Mapping[str, Sequence[Run]], ours: str) -> None:
+def show(title: str, measured: Mapping[str, Measured], ours: str) -> None:
     """Print one line a side: median and spread of the seconds, memory, and the ratio to ours."""
-    print(f"\n{title}")
-    base = statistics.median(r.seconds for r in measured[ours])
+    print(f"\n{title}", flush=True)
+    base = measured[ours]
+    assert not isinstance(base, str)
     for name, runs in measured.items():
+        if isinstance(runs, str):
+            print(f"  {name:<28} not measured: {runs}")
+            continue
         seconds = [r.seconds for r in runs]
         median = statistics.median(seconds)
         print(
             f"  {name:<28} {median:8.2f} s  ({min(seconds):.2f}-{max(seconds):.2f}, n={len(seconds)})"
             f"  cpu {statistics.median(r.cpu_seconds for r in runs):6.2f} s"
-            f"  peak {max(r.peak_mb for r in runs):6.0f} MB  {median / base:5.2f} x ours"
+            f"  peak {max(r.peak_mb for r in runs):6.0f} MB  {median / statistics.median(r.seconds for r in base):5.2f} x ours",
+            flush=True,
         )
 
 

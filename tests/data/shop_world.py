@@ -58,19 +58,24 @@ class Killed(BaseException):
 
 
 class Faults:
-    """Counts the writes of all wrapped engines and dies at one of them, before or after it is done."""
+    """Counts the writes of all wrapped engines and dies at one of them, before or after it is done; whoever is dead, in
+    whatever thread, writes nothing more."""
 
     def __init__(self, at: int) -> None:
         self.at = at
         self.calls = 0
+        self._died = False
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         place, after = divmod(self.at, 2)
+        number = self.calls
         self.calls += 1
-        if self.calls - 1 == place and not after:
+        if self._died or (number == place and not after):
+            self._died = True
             raise Killed
         result = function(*args, **kwargs)
-        if self.calls - 1 == place:
+        if number == place:
+            self._died = True
             raise Killed
         return result
 
@@ -116,7 +121,10 @@ def apply_all(
 ) -> None:
     """Everything in the log, into the sinks and the lake, as a fresh process."""
     lake = LakeSink(ctx, spec, flush_rows=flush_rows)
-    applier = StreamApplier(ctx, spec, [*sinks, lake])
-    while applier.step(max_records):
-        pass
-    lake.flush()
+    try:
+        applier = StreamApplier(ctx, spec, [*sinks, lake])
+        while applier.step(max_records):
+            pass
+        lake.flush()
+    finally:
+        lake.close()

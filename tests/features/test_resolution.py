@@ -8,11 +8,16 @@ import numpy as np
 import polars as pl
 import pytest
 from scenario import PAY, REPORT, frames
-from test_online_windows import payment
+from test_online_windows import context, payment
 
+from headrace.data.applying import AppliedBatch
+from headrace.engines.online.memory import MemoryOnline
 from headrace.features.asking import asking_points
 from headrace.features.backfill import backfill
-from headrace.features.types import Aggregate, EventSpine, FeatureSet, WindowView
+from headrace.features.materialise import OnlineViews
+from headrace.features.online import FeatureReader
+from headrace.features.recompute import LoggedRead, recompute
+from headrace.features.types import Aggregate, Ask, EventSpine, FeatureSet, WindowView
 from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.specs import Specs
 
@@ -46,3 +51,30 @@ def test_a_resolution_is_demanded_beyond_1e11_additions():
         backfill(*asked[0], spine="pay")
     table = backfill(*asked[hour], spine="pay")
     assert table["all_sum_9d"].to_list() == list(range(count))
+
+
+def test_one_request_is_added_tile_by_tile_too():
+    """Views of sums of one request take a way of their own; stored or added, with gaps of many tiles and with none."""
+    random = np.random.default_rng(3)
+    kinds = tuple((kind, Aggregate(kind, "x")) for kind in ("sum", "mean", "min", "max"))
+    over = (("short", 9), ("long", 200), ("none", 1))
+    own = WindowView("own", "pay", ("a",), over, COUNTS[:1] + kinds, own_event=True, resolution=4)
+    late = WindowView("late", "pay", ("a",), over, kinds, delay=7, resolution=5)
+    specs, features = Specs((PAY, REPORT, own, late)), FeatureSet((own, late))
+    times = np.sort(np.concatenate([random.integers(0, 60, 150), random.integers(150, 1_000, 30)]))
+    tables = frames([payment(n, int(t), x=float(random.normal()), a=n % 2) for n, t in enumerate(times)], [])
+    ctx = context(MemoryOnline(), specs)
+    views = OnlineViews(ctx, features.views)
+    reader = FeatureReader(ctx.online, ctx.namespace, features, specs, asking="pay")
+    reads, values = [], []
+    for number, t in enumerate(times.tolist()):
+        ask = Ask(payment(number, t, x=0.1 * number, a=number % 2), t, number if number % 3 else 1_000 + number)
+        row = reader.read(*ask)
+        assert [one.values.tobytes() for one in reader.read_many([ask, ask])] == [row.values.tobytes()] * 2
+        reads.append(LoggedRead(*ask, row.positions))
+        values.append(row.values)
+        views.sink(AppliedBatch("pay", tables["pay"][number : number + 1], number + 1))
+    again = recompute(features, reads, tables, specs, asking="pay")
+    assert np.array_equal(again, np.array(values), equal_nan=True)
+    assert np.isnan(again).any()
+    assert (~np.isnan(again)).all(axis=1).any()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from headrace.data.applying import Sink, StreamApplier
 from headrace.data.fencing import Fence
 from headrace.data.lake_sink import FLUSH_SECONDS, LakeSink
@@ -40,6 +42,11 @@ class _Share:
     def step(self, max_records: int) -> int:
         return sum(applier.step(max_records) for applier in self._appliers) + self._rekeying.step()
 
+    def commit(self) -> None:
+        for sink in self._lake.values():
+            sink.commit()
+        self._rekeying.flush()
+
     def flush(self) -> None:
         for sink in self._lake.values():
             sink.flush()
@@ -73,14 +80,17 @@ class Applying:
             except Fenced as error:
                 self._drop(partition, error)
         if MACHINE.monotonic() >= self._flush_at and not applied:
-            self.flush()
+            self._to_lake(_Share.commit)
         return applied
 
     def flush(self) -> None:
         """Write to the lake what the sinks still hold."""
+        self._to_lake(_Share.flush)
+
+    def _to_lake(self, write: Callable[[_Share], None]) -> None:
         for partition, share in list(self._shares.items()):
             try:
-                share.flush()
+                write(share)
             except Fenced as error:
                 self._drop(partition, error)
         self._flush_at = MACHINE.monotonic() + FLUSH_SECONDS

@@ -11,6 +11,7 @@ import polars as pl
 from headrace.data import contract_results, quarantine
 from headrace.data.contract import contract_of
 from headrace.data.fencing import Fence
+from headrace.data.frames import physical
 from headrace.data.identities import Identified, IdentityIndex
 from headrace.data.positions import StreamPosition, advance, position
 from headrace.data.rebuilding import rebuild_lost
@@ -74,16 +75,16 @@ class StreamApplier:
         while True:
             frame = frame.filter(~pl.col("_offset").is_in(list(self._decided))) if self._decided else frame
             identified = self._index.identify(frame)
-            conflicts = frame.filter(pl.Series(identified.conflicting))
-            refused += zip(conflicts["_offset"].to_list(), self._conflicts(conflicts), strict=True)
-            repeated, warned = self._unique.examine(frame.filter(pl.Series(identified.accepted)))
+            if identified.conflicting.any():
+                refused += self._conflicts(frame.filter(pl.Series(identified.conflicting)))
+            accepted = frame if identified.accepted.all() else frame.filter(pl.Series(identified.accepted))
+            repeated, warned = self._unique.examine(accepted)
             refused += repeated
             self._refuse(records, refused)
             if not repeated and self._index.store(identified, end, self._fence):
                 break
             # Another partition has accepted one of these ids since it was looked up.
         self._unique.learn(end, self._fence)
-        accepted = frame.filter(pl.Series(identified.accepted))
         warned |= contract_of(self._spec).warnings(accepted)
         refusals = Counter(rule for offset, rule in self._decided.items() if self._base <= offset < end)
         contract_results.record(self._ctx, self._spec.name, end - len(records), len(records), refusals, warned)
@@ -99,13 +100,13 @@ class StreamApplier:
             quarantine.add(self._ctx, self._spec, records, fresh, self._partition)
             self._decided.update((offset, violation.broken) for offset, violation in fresh)
 
-    def _conflicts(self, frame: pl.DataFrame) -> list[Violation]:
-        ids = frame[self._spec.id].to_physical().to_list()
-        return [Violation(self._spec.id, quarantine.OTHER_CONTENT, str(value), "identity") for value in ids]
+    def _conflicts(self, frame: pl.DataFrame) -> list[tuple[int, Violation]]:
+        pairs = zip(frame["_offset"].to_list(), physical(frame[self._spec.id]).to_list(), strict=True)
+        return [(at, Violation(self._spec.id, quarantine.OTHER_CONTENT, str(value), "identity")) for at, value in pairs]
 
     def _advance(self, accepted: pl.DataFrame, identified: Identified, records: Records) -> None:
         before, end = self._position, self._base + records.next
-        newest = accepted[self._spec.time].to_physical().max()
+        newest = physical(accepted[self._spec.time]).max()
         known = [time for time in (before.watermark, newest) if isinstance(time, int)]
         after = StreamPosition(
             records.next,

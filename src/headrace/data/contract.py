@@ -21,7 +21,7 @@ import polars as pl
 from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, check_rules, shown
 from headrace.data.event_types import fast_type, micros, time_column
 from headrace.data.expectations import RowChecks, failing_rules, with_severity
-from headrace.data.frames import conform, valid_rows
+from headrace.data.frames import conform, physical, valid_rows
 from headrace.data.json_fields import UNREADABLE, flattener, unknown_members
 from headrace.data.types import Check, Field, StreamSpec, Violation
 from headrace.kernel.times import SECOND, format_time, from_micros
@@ -129,7 +129,7 @@ class Contract:
         if self._time is None:
             return frame, refused
         limit = (now if isinstance(now, int) else now[frame["_index"].to_numpy()]) + self._max_future
-        ahead = frame[self._time].to_physical().to_numpy() > limit
+        ahead = physical(frame[self._time]).to_numpy() > limit
         if ahead.any():
             early = frame.filter(pl.Series(ahead))
             times = early[self._time].to_physical().to_list()
@@ -230,7 +230,8 @@ class Contract:
             column = list(map(attrgetter(name), events))
             if name in self._times:
                 stored = time_column(name, column)
-                if not stored.is_between(FIRST_TIME, LAST_TIME).all():
+                times = stored.drop_nulls().to_numpy() if stored.null_count() else stored.to_numpy()
+                if times.size and (times.min() < FIRST_TIME or times.max() > LAST_TIME):
                     raise _OutOfRange
                 columns.append(stored.cast(self.schema[name]))
             else:

@@ -10,14 +10,15 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 import polars as pl
 from polars.exceptions import PolarsError
 
-from headrace.data.checking import LAST_TIME
-from headrace.data.contract import contract_of
+from headrace.data.contract import Contract, contract_of
 from headrace.data.encoding import json_column
 from headrace.data.files import Format, format_of, unreadable
 from headrace.data.frames import time_micros
@@ -122,16 +123,23 @@ def _records(text: bytes) -> list[list[str]]:
 
 
 def _ndjson(spec: StreamSpec, path: Path, block_bytes: int) -> Iterator[pl.DataFrame]:
-    """Lines stay as they are; blank ones are none."""
-    contract = contract_of(spec)
+    """Lines stay as they are; blank ones are none. Those of which id and time cannot be read come last, as they came."""
+    contract = _keys_of(spec)
     for block in _blocks(path, "ndjson", block_bytes):
         lines = [line for line in block.splitlines() if line.strip()]
         if spec.explode is not None:
             lines = [event for line in lines for event in exploded(line, spec.explode)]
-        frame, _ = contract.decode_batch(lines, LAST_TIME)
+        frame, _ = contract.decode_batch(lines, 0)
         keyed = frame.select(pl.col("_index").cast(pl.UInt32), _created(spec, frame), _identity(spec.field(spec.id), frame))
         rows = pl.DataFrame({"event": pl.Series(lines, dtype=pl.Binary)}).with_row_index("_index")
         yield _ordered(rows.join(keyed, on="_index", how="left", maintain_order="left"))
+
+
+@lru_cache(maxsize=256)
+def _keys_of(spec: StreamSpec) -> Contract:
+    """The contract of the fields by which events are sorted alone: the whole is checked when they are applied."""
+    names = (spec.id, spec.time, spec.created)
+    return Contract(tuple(replace(f, rules=()) for f in contract_of(spec).fields if f.name in names), time=None, max_future=0)
 
 
 def _keyed(spec: StreamSpec, frame: pl.DataFrame, *, textual: bool) -> pl.DataFrame:

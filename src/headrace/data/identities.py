@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from headrace.data.fencing import Fence
+from headrace.data.frames import physical
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.ids import key_bytes
@@ -48,7 +49,7 @@ def content_hashes(spec: StreamSpec, frame: pl.DataFrame) -> list[bytes]:
     """BLAKE2b-128 of each row's declared fields that are neither null nor their default, by name: equal however the JSON was
     written, and whether a field was declared by then."""
     names = sorted(field.name for field in spec.fields)
-    columns = [frame[name].to_physical().to_list() for name in names]
+    columns = [physical(frame[name]).to_list() for name in names]
     for place, default in ((names.index(f.name), f.default) for f in spec.fields if f.default is not None):
         columns[place] = [None if value == default else value for value in columns[place]]
     documents = map(_encode, map(_document_type(tuple(names)), *columns))
@@ -78,7 +79,7 @@ class IdentityIndex:
         return self.base if stored is None else int(_NEXT.unpack(stored)[0])
 
     def keys(self, ids: pl.Series) -> list[bytes]:
-        values = ids.to_physical().to_list()
+        values = physical(ids).to_list()
         if ids.dtype.is_integer():
             return [self._prefix + b"%d" % value for value in values]
         return [self._key(key_bytes(value)) for value in values]

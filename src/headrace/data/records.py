@@ -10,6 +10,7 @@ import polars as pl
 
 from headrace.data.appending import EventHeader
 from headrace.data.contract import contract_of
+from headrace.data.frames import physical
 from headrace.data.recalling import recall
 from headrace.data.types import StreamSpec, Violation
 from headrace.engines.events.port import Records
@@ -46,13 +47,14 @@ def decode_records(
             refused = [pair for pair in refused if pair[0] not in known]
     index = frame["_index"].to_numpy()
     extra = contract.unknown([records.values[place] for place in index])
-    frame = frame.with_columns(pl.Series("_extra", extra, dtype=pl.String))
+    created = arrived[index]
     if spec.created is not None:
-        created = frame[spec.created].to_physical().fill_null(pl.Series(arrived[index]))
-    else:
-        created = pl.Series(np.where(history[index], frame[spec.time].to_physical().to_numpy(), arrived[index]))
+        created = physical(frame[spec.created]).fill_null(pl.Series(created)).to_numpy()
+    elif history.any():
+        created = np.where(history[index], physical(frame[spec.time]).to_numpy(), created)
     first = base_of(partition) + records.first
-    frame = frame.with_columns((pl.col("_index") + first).alias("_offset"), created.alias("_created")).drop("_index")
+    own = [pl.Series("_extra", extra, dtype=pl.String), pl.Series("_offset", index + first), pl.Series("_created", created)]
+    frame = pl.DataFrame([*(frame[name] for name in contract.names), *own])
     elsewhere = _elsewhere(spec, frame, partition)
     if elsewhere:
         frame = frame.filter(~pl.col("_offset").is_in([offset for offset, _ in elsewhere]))

@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 
 LARGEST = np.iinfo(np.int64).max
+FEW = 4096
+"""Of so many values NumPy finds the ranks before a query of Polars has begun."""
 
 
 def _dense(events: pl.Series, asked: pl.Series) -> tuple[np.ndarray, int]:
@@ -39,6 +41,9 @@ def _above(low: int, *columns: pl.Series) -> np.ndarray:
 
 
 def _ranked(values: pl.Series) -> tuple[np.ndarray, int]:
+    if len(values) <= FEW and values.dtype.is_integer() and not values.null_count():
+        distinct, codes = np.unique(values.to_numpy(), return_inverse=True)
+        return codes, len(distinct)
     ranks = values.rank("dense").cast(pl.Int64) - 1
     return ranks.fill_null(-1).to_numpy(writable=True), int(ranks.max() or 0) + 1  # type: ignore[arg-type]
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from headrace.data.applying import AppliedBatch
 from headrace.data.fencing import Fence
+from headrace.data.frames import physical
 from headrace.data.history import history
 from headrace.data.positions import position
 from headrace.data.types import StreamSpec
@@ -61,7 +62,7 @@ class ViewWriter:
         """Of the events that are `kept`, which have positions above the guards of their states; and the stream's watermark
         with them, by which what no window can reach is trimmed."""
         layout, view = self.layout, self.layout.view
-        time = frame[layout.stream.time].to_physical().to_numpy()
+        time = physical(frame[layout.stream.time]).to_numpy()
         watermark = max(watermark, int(time[kept].max(initial=NEVER)))
         trim = NEVER if view.span is None else watermark - layout.stream.lateness - view.span
         kept = kept & (time > trim)

@@ -185,19 +185,19 @@ class FeatureReader:
         is_event = [ask.own_id is not None for ask in asks]
         is_none = [False] * len(asks)
         values = np.empty((len(asks), self._width))
-        texts: dict[str, np.ndarray] = {}
+        exact: dict[str, np.ndarray] = {}
         ages = []
         for view, place, keys in zip(self._views, self._places, self._key_places, strict=True):
             found = view.read(asks, blobs[keys], is_event if view.view.stream == self._asking else is_none)
             values[:, place] = found.values
-            if found.texts:
-                texts.update(found.texts)
+            if found.exact:
+                exact.update(found.exact)
             ages.append(found.ages)
         for name, column in self._fields:
             given = [ask.request[name] for ask in asks]
             values[:, column] = [np.nan if value is None else value for value in given]
         if self._functions:
-            self._evaluate(asks, values, texts)
+            self._evaluate(asks, values, exact)
         if self._matrix is not None:
             values = values[:, self._matrix]
         if len(ages) == 1:
@@ -207,10 +207,10 @@ class FeatureReader:
             known = [dict(zip(positions[0], age, strict=True)) for age in zip(*ages, strict=True)] or [{} for _ in asks]
         return list(map(FeatureRow, values, positions, known))
 
-    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]) -> None:
+    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, exact: Mapping[str, np.ndarray]) -> None:
         """Fill in the columns of the functions, for all rows whose nulls are alike together."""
         if len(asks) == 1:
-            self._evaluate_alike([0], asks, values, texts)
+            self._evaluate_alike([0], asks, values, exact)
             return
         for group in same_nulls(self._arguments, [ask.request for ask in asks]):
             alike: dict[bytes, list[int]] = {}
@@ -219,18 +219,20 @@ class FeatureReader:
                 for row in group:
                     alike.setdefault(nulls[row].tobytes(), []).append(row)
             for rows in alike.values() if alike else (group,):
-                self._evaluate_alike(rows, asks, values, texts)
+                self._evaluate_alike(rows, asks, values, exact)
 
     def _evaluate_alike(
-        self, rows: list[int], asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]
+        self, rows: list[int], asks: Sequence[Ask], values: np.ndarray, exact: Mapping[str, np.ndarray]
     ) -> None:
         arrays = {n: request_array(kind, [asks[row].request[n] for row in rows]) for n, kind in self._arguments.items()}
         for name, place, dtype in self._read_columns:
             column = values[rows, place]
-            if dtype.kind != "f" and not np.isnan(column[0]):
+            if name in exact and not np.isnan(column[0]):
+                column = exact[name][rows]
+            elif dtype.kind != "f" and not np.isnan(column[0]):
                 column = column.astype(np.int64).astype(dtype) if dtype.kind == "M" else column.astype(dtype)
             arrays[name] = column
-        arrays |= {name: texts[name][rows] for name in self._texts}
+        arrays |= {name: exact[name][rows] for name in self._texts}
         evaluate_requests(self._functions, arrays, len(rows))
         chosen = slice(None) if len(rows) == len(asks) else rows
         for name, place in self._made:

@@ -27,14 +27,15 @@ class SingleRequest:
     def __init__(self, layout: StateLayout, view: WindowView) -> None:
         self._words = layout.words
         self._plan = [(a.kind, a.column, self._over_none(a)) for _, a in view.aggregates]
+        self._resolution = view.resolution
         self._nullable = {name for name in view.source_columns if layout.field(name).nullable}
 
     @staticmethod
     def covers(layout: StateLayout, view: WindowView) -> bool:
-        """Whether the view has nothing else, no tiles, and no stored events that its windows leave out."""
+        """Whether the view has nothing else, and no stored events that its windows leave out."""
         kinds = [a.kind in ("count", "share") or (a.kind in _UFUNCS and layout.field(a.column).type == "float")
                  for _, a in view.aggregates]  # fmt: skip
-        return all(kinds) and not view.resolution and not layout.keeps_filtered
+        return all(kinds) and not layout.keeps_filtered
 
     @staticmethod
     def _over_none(aggregate: Aggregate) -> float:
@@ -52,6 +53,7 @@ class SingleRequest:
         counts = [stop - start for start in starts]
         divisors = [count or 1 for count in counts]
         bounds: np.ndarray | None = None
+        tiles: np.ndarray | None = None
         given: dict[str, np.ndarray] = {}
         columns: list[Sequence[float]] = []
         for kind, name, empty in self._plan:
@@ -66,13 +68,31 @@ class SingleRequest:
                         return None
                 if bounds is None:
                     bounds = np.array([bound for start in starts for bound in (start, stop)], _INTEGER)
-                found = reduce_between(_UFUNCS[kind], given[name], bounds).tolist()
+                    tiles = self._tiles(window, low, at) if self._resolution and stop else None
+                ufunc = _UFUNCS[kind]
+                if tiles is None or ufunc is not np.add:
+                    found = reduce_between(ufunc, given[name], bounds).tolist()
+                else:
+                    found = _tiled_sums(given[name], tiles, starts)
                 if kind == "mean":
                     found = list(map(truediv, found, divisors))
             if 0 in counts:
                 found = [value if count else empty for value, count in zip(found, counts, strict=True)]
             columns.append(found)
         return list(chain.from_iterable(zip(*columns, strict=True)))
+
+    def _tiles(self, window: Window, low: int, at: int) -> np.ndarray:
+        """Where the tiles of the events from `low` on begin, the added one among them."""
+        times = window.words[low : window.end]
+        if window.added:
+            times = np.append(times, at)
+        width = self._resolution
+        first, last = (times.item(0) - 1) // width, (times.item(-1) - 1) // width
+        if last - first < len(times):
+            found: np.ndarray = times.searchsorted(np.arange(first, last + 1) * width, "right")
+            return found.compress(np.append(found[1:] > found[:-1], True))
+        tile = (times - 1) // width
+        return np.flatnonzero(np.append(True, tile[1:] != tile[:-1]))
 
     def _values(self, window: Window, low: int, name: str, request: Mapping[str, Any]) -> np.ndarray:
         """A column of the events from `low` on, that of the added one, and the spare element of the reducers."""
@@ -91,3 +111,13 @@ class SingleRequest:
         known = (window.words[first + low : first + window.end] <= at).tobytes()
         added = window.added and own
         return [known.count(1, start) + added for start in starts]
+
+
+def _tiled_sums(values: np.ndarray, tiles: np.ndarray, starts: Sequence[int]) -> list[float]:
+    """The sums of the sums of tiles from each of `starts` on, which begins a tile or is the end: as `tiles.py` adds them."""
+    of_tiles = np.zeros(len(tiles) + 1)
+    np.add.reduceat(values[:-1], tiles, out=of_tiles[:-1])
+    bounds = np.full(2 * len(starts), len(tiles), _INTEGER)
+    bounds[0::2] = tiles.searchsorted(starts)
+    sums: list[float] = reduce_between(np.add, of_tiles, bounds).tolist()
+    return sums

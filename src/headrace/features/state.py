@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from headrace.data.frames import physical
 from headrace.data.types import Field, StreamSpec
 from headrace.features.frames import passing
 from headrace.features.timeline import ALWAYS
@@ -125,7 +126,7 @@ class StateLayout:
     def events(self, frame: pl.DataFrame) -> np.ndarray:
         """The words of events, int64 [words, n]; not yet reported."""
         columns: dict[str, np.ndarray] = {
-            "time": frame[self.stream.time].to_physical().to_numpy(), "offset": frame["_offset"].to_numpy(),
+            "time": physical(frame[self.stream.time]).to_numpy(), "offset": frame["_offset"].to_numpy(),
         }  # fmt: skip
         if self.tells_own:
             columns["id"] = value_words(frame[self.stream.id])

@@ -23,6 +23,8 @@ from headrace.kernel.times import format_time
 ARRAYS: dict[FieldType, str] = {
     "int": "int64", "float": "float64", "bool": "bool", "datetime": "datetime64[us]", "str": "object",
 }  # fmt: skip
+EXACT = 1 << 53
+"""Up to here float64 holds every integer."""
 NO_KEY = b"-"
 """A key that no state has: that of a request with a null in its key."""
 
@@ -32,11 +34,17 @@ View = TypeVar("View", bound=StoredView)
 
 class ViewValues(NamedTuple):
     """What some requests see of a view: `values` float64 [n, columns], NaN for null and for texts; the age of the newest
-    event of each key; the columns that are texts, object [n], by name."""
+    event of each key; what float64 does not hold by name of the column: texts, object [n], and integers where one is beyond
+    2**53, int64 [n], arbitrary where null."""
 
     values: np.ndarray
     ages: Sequence[int | None]
-    texts: Mapping[str, np.ndarray]
+    exact: Mapping[str, np.ndarray]
+
+
+def beyond_floats(values: np.ndarray) -> bool:
+    """Whether one of these int64 may be none of float64."""
+    return bool(len(values)) and bool(values.max() > EXACT or values.min() < -EXACT)
 
 
 class StateReader(Generic[View]):

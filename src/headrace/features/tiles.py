@@ -40,11 +40,11 @@ class Tiles:
 
     def reduce(self, kind: str, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """`sum`, `mean`, `std`, `min` or `max` of each slice; arbitrary for empty ones, and for `std` of one value."""
+        result = np.zeros(len(starts), self._values.dtype if kind in ("min", "max") else np.float64)
         rows = np.flatnonzero(ends > starts)
         if not len(rows):
-            return np.zeros(len(starts))
+            return result
         slices = _Slices(self._tile[starts[rows]], self._tile[ends[rows] - 1], self._bounds, ends[rows])
-        result = np.zeros(len(starts), self._values.dtype if kind in ("min", "max") else np.float64)
         result[rows] = self._reduce(kind, slices, (ends - starts)[rows])
         return result
 

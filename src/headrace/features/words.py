@@ -17,6 +17,8 @@ def value_words(values: pl.Series) -> np.ndarray:
     """
     if values.dtype.is_float():
         return (values.cast(pl.Float64).to_numpy() + 0.0).view(np.int64)
+    if values.dtype.is_integer() and not values.null_count():
+        return values.to_numpy().astype(np.int64, copy=False)
     if values.dtype == pl.String:
         texts = values.unique().drop_nulls()
         hashes = [key_hash(text) for text in texts]

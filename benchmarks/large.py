@@ -5,7 +5,8 @@
 Writes the payments (unsorted but for --in-order, 1 % reported as fraud 7 days later) into DIR, by default a temporary
 folder of the working directory, runs the command once, and prints the time, the peak memory of all its processes, and the
 most that it had on disk. 1e8 events need some 35 GB of disk. `--keyless`: the features of all payments together instead,
-of `benchmarks/keyless_system.py`, which no key parts.
+of `benchmarks/keyless_system.py`, which no key parts, the payments in order of their time: a late event makes every window
+that it is in be gathered, and here that would be all of them.
 """
 
 from __future__ import annotations
@@ -100,13 +101,13 @@ def main() -> None:
         given, reports = folder / "payments.parquet", folder / "reports.parquet"
         if not reports.exists():
             given, reports = write_payments(folder, options.events, in_order=options.in_order)
-        chosen = ["examples/fraud/system.py", "customer,terminal", "--stream", f"fraud_report={reports}"]
+        chosen = ["examples/fraud/system.py", "tx_id", "customer,terminal", "--stream", f"fraud_report={reports}"]
         if options.keyless:
-            chosen = ["benchmarks/keyless_system.py", "every,counted,newest"]
-        system, features, *more = chosen
+            chosen = ["benchmarks/keyless_system.py", "at", "every,counted,newest"]
+        system, order_by, features, *more = chosen
         command = [
             str(Path(sys.executable).with_name("headrace")), "features", "backfill", str(ROOT / system),
-            "--stream", f"transaction={given}", *more, "--spine", "transaction", "--order-by", "tx_id",
+            "--stream", f"transaction={given}", *more, "--spine", "transaction", "--order-by", order_by,
             "--features", features, "--memory", options.memory, "--out", str(folder / "features.parquet"), "--json",
         ]  # fmt: skip
         print(" ".join(command), flush=True)

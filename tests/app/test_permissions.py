@@ -25,7 +25,8 @@ from headrace.governance.matrix import DOORS, render_matrix
 from headrace.kernel.identity import Permission, Role
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
-SERVED = {"POST /services/{service}/predict", "POST /services/{service}/predict/batch", "POST /predict"}
+SERVED = {"POST /services/{service}/predict", "POST /services/{service}/predict/batch", "POST /predict",
+          "POST /features/{name}/read"}  # fmt: skip
 """Routes of the serve process; all others of both pass through the table of the work process."""
 
 

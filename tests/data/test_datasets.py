@@ -44,6 +44,24 @@ def test_a_pinned_version_comes_back_row_by_row(make_context: MakeContext) -> No
         pin(ctx, "../training", FRAME, inputs={})
 
 
+def test_types_that_the_lake_has_not_are_pinned_as_others_or_refused(make_context: MakeContext) -> None:
+    """What functions of features return: `numpy.uint8`, `datetime64[ns]`."""
+    ctx = make_context(SPECS)
+    given = {
+        "flag": np.array([1, 255], np.uint8),
+        "at": np.array([1, 2], "datetime64[ns]"),
+        "ratio": np.array([0.1, 2], np.float32),
+    }
+    frame = pl.DataFrame(given).with_columns(pl.Series("kind", ["a", "b"], dtype=pl.Categorical))
+    ref = pin(ctx, "training", frame, inputs={}).ref
+    assert pin(ctx, "training", frame, inputs={}).ref == ref
+    schema = {"flag": pl.Int64, "at": pl.Datetime("us"), "ratio": pl.Float32, "kind": pl.String}
+    assert_frame_equal(load(ctx, ref), frame.cast(schema), check_exact=True)
+    for value in (np.array([2**64 - 1], np.uint64), [[1]], [None]):
+        with pytest.raises(InvalidInput, match="number"):
+            pin(ctx, "training", pl.DataFrame({"flag": value}), inputs={})
+
+
 def test_the_same_content_from_the_same_inputs_is_one_version(make_context: MakeContext) -> None:
     ctx = make_context(SPECS)
     first = pin(ctx, "training", FRAME, inputs={"b": [1, 2], "a": "x"})

@@ -120,6 +120,25 @@ def test_a_query_gives_what_is_new_by_its_watermark_ties_too(
     assert _ids(ctx) == ["a", "b", "c", "d"]
 
 
+def test_a_text_among_the_numbers_of_a_watermark_hides_none_that_come_later(
+    make_context: MakeContext, tmp_path: Path, database: sqlite3.Connection
+) -> None:
+    """SQLite keeps both in a column, and orders every text behind every number."""
+    ctx = make_context(_query(tmp_path))
+    database.execute("CREATE TABLE untyped (id, at, customer, amount, changed)")
+    database.executemany("INSERT INTO untyped VALUES (?, '2026-01-30', 1, 1, ?)", [("a", 1), ("b", 1.5), ("text", "2026")])
+    database.commit()
+    ctx = make_context(_query(tmp_path, sql="SELECT * FROM untyped"))
+    for added in ("c", "d"):
+        with pytest.raises(InvalidInput, match=r"was .* and is '2026'"):
+            read_source(ctx, "orders")
+        database.execute("INSERT INTO untyped VALUES (?, '2026-01-30', 1, 1, 2)", (added,))
+        database.commit()
+    with pytest.raises(InvalidInput):
+        read_source(ctx, "orders")
+    assert _ids(ctx) == ["a", "b", "c", "d"]
+
+
 @pytest.mark.parametrize("at", range(6))
 def test_a_query_killed_at_any_write_loses_and_doubles_nothing(
     make_context: MakeContext, tmp_path: Path, database: sqlite3.Connection, at: int

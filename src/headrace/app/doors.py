@@ -12,7 +12,7 @@ from starlette.responses import Response
 from headrace.app.encoding import encode
 from headrace.app.events_door import append_events
 from headrace.app.metrics import render_metrics
-from headrace.app.prediction_schema import prediction_paths
+from headrace.app.prediction_schema import served_paths
 from headrace.app.routes import PUBLIC, Door
 from headrace.app.tables_door import TABLES
 from headrace.engines.context import Context
@@ -67,7 +67,7 @@ def _metrics(request: Request) -> Response:
 def openapi(request: Request) -> dict[str, Any]:
     """The API document of both processes."""
     schema: dict[str, Any] = request.app.openapi()
-    return {**schema, "paths": {**schema["paths"], **prediction_paths(request.state.ctx.specs)}}
+    return {**schema, "paths": {**schema["paths"], **served_paths(request.state.ctx.specs)}}
 
 
 def _openapi(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""The prediction routes in the API document: they are answered by the serve process, which has no framework to ask."""
+"""The routes of the serve process in the API document: it has no framework to ask."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from headrace.data.types import Field, OneOf, Pattern, Range
 from headrace.kernel.identity import Permission
 from headrace.kernel.specs import Specs
 from headrace.serving.types import ServiceSpec
+from headrace.system.feature_catalogue import feature_sets
 
 _TYPES: dict[str, dict[str, str]] = {
     "int": {"type": "integer"},
@@ -36,8 +37,29 @@ _INPUT = {
 _RESULT = {"type": "object", "properties": {"result": {"type": "array", "items": {"type": ["number", "null"]}}}}
 
 
-def prediction_paths(specs: Specs) -> dict[str, Any]:
-    """OpenAPI paths of every declared service, and of the first one under its short name."""
+_SCALAR = {"type": ["string", "number", "boolean", "null"]}
+_QUESTIONS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["requests"],
+    "properties": {
+        "requests": {"type": "array", "items": {"type": "object", "additionalProperties": _SCALAR}},
+        "at": {"type": "string", "format": "date-time"},
+    },
+}
+_VALUES = {
+    "type": "object",
+    "properties": {
+        "at": {"type": "string", "format": "date-time"},
+        "columns": {"type": "array", "items": {"type": "string"}},
+        "values": {"type": "array", "items": _ROW},
+        "age_s": {"type": "object", "additionalProperties": _ROW},
+    },
+}
+
+
+def served_paths(specs: Specs) -> dict[str, Any]:
+    """OpenAPI paths of every declared service, of the first one under its short name, and of features."""
     paths: dict[str, Any] = {}
     for spec in specs.all(ServiceSpec):
         row = request_schema(spec.request)
@@ -47,11 +69,15 @@ def prediction_paths(specs: Specs) -> dict[str, Any]:
         paths[one] = _path(f"Ask `{spec.name}` for one prediction.", row, _ANSWER)
         paths[many] = _path(f"Ask `{spec.name}` for several predictions.", rows, answers)
         paths.setdefault("/predict", _path(f"Ask `{spec.name}` with rows of features in model order.", _INPUT, _RESULT))
+    for name in feature_sets(specs):
+        paths[f"/features/{name}/read"] = _path(f"Read `{name}` for some requests.", _QUESTIONS, _VALUES)
     return paths
 
 
 def permission_of(path: str) -> Permission | None:
     """What a route of the serve process asks for."""
+    if path.startswith("/features/"):
+        return Permission.READ
     return Permission.PREDICT if path == "/predict" or path.startswith("/services/") else None
 
 

@@ -28,6 +28,7 @@ from headrace.kernel.settings import Settings
 from headrace.serving.asgi import Authenticate, PredictionApp
 from headrace.serving.server import serve
 from headrace.serving.types import ServiceSpec
+from headrace.system.feature_catalogue import feature_sets
 
 PREDECESSOR_SECONDS = 10.0
 WORK_POLL_SECONDS = 0.005
@@ -88,7 +89,9 @@ def run(line: bytes) -> None:
     lock = ProcessLock(ctx.run_folder / "serve.lock", wait=PREDECESSOR_SECONDS)
     try:
         callers = Callers(ctx, keys_required=arguments.keys_required)
-        app = AnnouncedApp(ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket)
+        app = AnnouncedApp(
+            ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket, features=feature_sets(ctx.specs)
+        )
         LOG.debug("serve process opened", seconds=round(MACHINE.monotonic() - began, 3))
         run_async(answer(app, arguments))
     finally:

@@ -161,4 +161,5 @@ def _extremes(known: pl.Series) -> tuple[float | None, float | None, float | Non
     if known.is_empty():
         return None, None, None
     values = known.cast(pl.Float64).to_numpy()
-    return float(values.min()), float(values.max()), float(values.mean())
+    with np.errstate(invalid="ignore"):  # (the mean of both infinities is none)
+        return float(values.min()), float(values.max()), float(values.mean())

@@ -8,16 +8,18 @@ from typing import Any
 import msgspec
 import numpy as np
 import polars as pl
+from polars.exceptions import PolarsError
 from sqlalchemy import select
 
 from headrace.data.tables import DATASET_VERSIONS
 from headrace.data.types import DatasetVersion
 from headrace.engines.context import Context
-from headrace.kernel.errors import CheckFailed, NotFound
+from headrace.kernel.errors import CheckFailed, InvalidInput, NotFound
 from headrace.kernel.ids import checked_name
 from headrace.kernel.times import format_time
 
 ROW = "_row"
+_STORED = (pl.String, pl.Boolean, pl.Date)
 
 
 def frame_hash(frame: pl.DataFrame) -> str:
@@ -56,8 +58,10 @@ def table_of_dataset(ctx: Context, name: str) -> str:
 
 def pin(ctx: Context, name: str, frame: pl.DataFrame, *, inputs: dict[str, Any]) -> DatasetVersion:
     """Store the frame, rows in order, as a new immutable version; the same content from the same inputs is pinned once.
-    `inputs` (JSON types) say what it was made of."""
+    `inputs` (JSON types) say what it was made of. Unsigned integers become Int64, categories texts, times microseconds;
+    InvalidInput for a column of another type than numbers, texts, booleans and times."""
     checked_name("dataset", name)
+    frame = _storable(name, frame)
     content = frame_hash(frame)
     table = DATASET_VERSIONS
     with ctx.catalog.reading() as connection:
@@ -75,6 +79,25 @@ def pin(ctx: Context, name: str, frame: pl.DataFrame, *, inputs: dict[str, Any])
             )
         )  # fmt: skip
     return pinned
+
+
+def _storable(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """In types that Delta gives back as they were."""
+    casts: dict[str, pl.DataType] = {}
+    for column, dtype in frame.schema.items():
+        if dtype.is_unsigned_integer():
+            casts[column] = pl.Int64()
+        elif dtype in (pl.Categorical, pl.Enum):
+            casts[column] = pl.String()
+        elif isinstance(dtype, pl.Datetime):
+            casts[column] = pl.Datetime("us", dtype.time_zone)
+        elif not (dtype.is_float() or dtype.is_signed_integer() or dtype in _STORED):
+            allowed = "make it a number, a text, a boolean or a time"
+            raise InvalidInput(f"column `{column}` of dataset `{name}` is of type {dtype}", hint=allowed, field=column)
+    try:
+        return frame.cast(casts)  # type: ignore[arg-type]
+    except PolarsError as error:
+        raise InvalidInput(f"dataset `{name}`: {error}", hint="make it numbers below 2^63") from None
 
 
 def load(ctx: Context, ref: str) -> pl.DataFrame:

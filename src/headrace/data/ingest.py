@@ -98,8 +98,8 @@ def import_file(ctx: Context, spec: StreamSpec, path: Path, *, history: bool = T
             producer.append([], {"rows": done, "complete": True, "path": str(path)})
             (scratch / INDEX).unlink(missing_ok=True)
     except KeyboardInterrupt:
-        reached = "before its first row" if done is None else f"after at least {done:,} of its rows"
-        raise Interrupted(f"the import of `{path}` into `{spec.name}` was stopped {reached}", hint=AGAIN) from None
+        reached = f" after at least {done:,} of its rows" if done else ""
+        raise Interrupted(f"the import of `{path}` into `{spec.name}` was stopped{reached}", hint=AGAIN) from None
     return ImportedFile(done - skipped, skipped, first)
 
 

@@ -27,22 +27,31 @@ def query_batches(spec: StreamSpec, query: Query, state: Any) -> Iterator[tuple[
     of them may have been written. Rows without a watermark are never read.
     """
     at: Any = None if state is None else _value(state["watermark"])
-    seen: list[str] = [] if state is None else list(state["seen"])
+    seen = dict.fromkeys([] if state is None else state["seen"])
     for rows in _rows(spec, query, at):
-        values = []
+        values, wrong = [], None
         for row in rows:
-            event = _event(spec.fields, row)
+            event, mark = _event(spec.fields, row), row[query.watermark]
+            if at is not None and not _comparable(mark, at):
+                wrong = InvalidInput(f"the watermark `{query.watermark}` was {at!r} and is {mark!r}", hint="give it one type",
+                                     field=query.watermark)  # fmt: skip
+                break
             digest = blake2b(event, digest_size=12).hexdigest()
-            mark = row[query.watermark]
-            if at is not None and mark == at:
-                if digest in seen:
-                    continue
-                seen.append(digest)
-            else:
-                at, seen = mark, [digest]
+            if at is None or mark != at:
+                at, seen = mark, {}
+            elif digest in seen:
+                continue
+            seen[digest] = None
             values.append(event)
         if values:
             yield values, {"watermark": _kept(at, query), "seen": list(seen)}
+        if wrong is not None:
+            raise wrong
+
+
+def _comparable(one: Any, other: Any) -> bool:
+    """SQLite orders numbers before texts in one column: the first text would hide all later numbers."""
+    return isinstance(one, str) == isinstance(other, str)
 
 
 def _rows(spec: StreamSpec, query: Query, at: Any) -> Iterator[Sequence[dict[str, Any]]]:

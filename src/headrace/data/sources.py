@@ -75,8 +75,11 @@ def read_source(ctx: Context, name: str) -> SourceReading:
         raise
     finally:
         retry = min(spec.reads.every, MINUTE)
-        _note(ctx, spec, rows, now + (spec.reads.every if error is None else retry), now if error is None else None, error)
-        claim.release()
+        next_at, read_at = (now + spec.reads.every, now) if error is None else (now + retry, None)
+        try:
+            _note(ctx, spec, rows, next_at, read_at, error)
+        finally:
+            claim.release()
     return SourceReading(name, spec.stream, rows)
 
 

@@ -208,20 +208,18 @@ def evaluate(view: WindowView, timeline: Timeline, asked: Asked | None) -> list[
         for rows, part in _evaluate_block(view, timeline, prepared, block, first if own else None):
             if not results:
                 results = [(np.empty(len(index), values.dtype), None) for values, _ in part]
-            _store(results, first, rows, part)
-    place = np.empty(len(index), np.int64)
-    place[index] = np.arange(len(index))
-    return [(values[place], None if defined is None else defined[place]) for values, defined in results]
+            places = index[first : first + BLOCK]
+            _store(results, places if rows is None else places[rows], part)
+    return results
 
 
-def _store(results: list[Values], first: int, rows: np.ndarray | None, part: Sequence[Values]) -> None:
-    """Write the results of a block that begins at `first`, of all its rows (None) or of some."""
+def _store(results: list[Values], places: np.ndarray, part: Sequence[Values]) -> None:
+    """Write the results of some rows at their places."""
     for number, (values, defined) in enumerate(part):
         whole, mask = results[number]
-        where = slice(first, first + len(values)) if rows is None else first + rows
-        whole[where] = values
+        whole[places] = values
         if defined is not None and mask is None:
             mask = np.ones(len(whole), bool)
         if mask is not None:
-            mask[where] = True if defined is None else defined
+            mask[places] = True if defined is None else defined
         results[number] = (whole, mask)

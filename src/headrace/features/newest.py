@@ -33,9 +33,13 @@ def candidates(key: np.ndarray, time: np.ndarray, created: np.ndarray | None, as
     times = KeyedTimes(key, time, highest)
     index, mine = _order(times.codes, created)
     sorting = stable_argsort(times.of(np.maximum(asked, 0), at))
-    found, first = np.empty(len(asked), np.int64), np.empty(len(asked), np.int64)
+    found = np.empty(len(asked), np.int64)
     found[sorting] = np.searchsorted(mine, times.of(asked[sorting], at[sorting]), side="right") - 1
-    first[sorting] = np.searchsorted(mine, times.before_all(asked[sorting]), side="left")
+    if highest < len(asked):
+        first = np.searchsorted(mine, times.before_all(np.arange(highest + 1)), side="left")[asked]
+    else:
+        first = np.empty(len(asked), np.int64)
+        first[sorting] = np.searchsorted(mine, times.before_all(asked[sorting]), side="left")
     first[asked < 0] = len(mine)
     return Candidates(index, found, first)
 

@@ -24,6 +24,7 @@ DOORS: Mapping[str, Permission | None] = {
     "POST /services/{service}/predict": Permission.PREDICT,
     "POST /services/{service}/predict/batch": Permission.PREDICT,
     "POST /predict": Permission.PREDICT,
+    "POST /features/{name}/read": Permission.READ,
     "GET /health/live": None,
     "GET /health/ready": None,
 }

@@ -1,4 +1,4 @@
-"""The prediction app: predictions and health are answered here, everything else by the work process.
+"""The prediction app: predictions, features and health are answered here, everything else by the work process.
 
 A prediction comes by `begin` (`protocol.py`) or, as everything else, by ASGI.
 """
@@ -9,6 +9,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from headrace.data.appending import RowAppender
@@ -21,6 +22,7 @@ from headrace.kernel.identity import Permission, Principal, authorize
 from headrace.kernel.log import LOG
 from headrace.serving.counters import Counters
 from headrace.serving.doors import Door, InputDoor, ServiceDoor, key_of, unknown_argument
+from headrace.serving.feature_door import FeatureDoor
 from headrace.serving.http import (
     Aborted,
     Answer,
@@ -54,7 +56,7 @@ who gives it caches."""
 
 class PredictionApp:
     """The ASGI app of the serve process. `upstream` is the Unix socket of the work process; without one other paths are
-    unknown. Either the server's lifespan or `start` and `stop` begin and end its work."""
+    unknown. `features` are read by their names. Either the server's lifespan or `start` and `stop` begin and end its work."""
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class PredictionApp:
         authenticate: Authenticate,
         upstream: str | None,
         *,
+        features: Mapping[str, FeatureSet] = MappingProxyType({}),
         load: Loader = load_version,
         worker: str = "serve",
     ) -> None:
@@ -76,6 +79,7 @@ class PredictionApp:
         self._references: dict[tuple[str, int], Reference | None] = {}
         for spec in services:
             self._add(ctx, spec)
+        self._doors |= {f"/features/{name}/read": FeatureDoor(ctx, given).read for name, given in features.items()}
         self._direct = {path.encode(): door for path, door in self._doors.items()}
         self._watch = RouteWatch(ctx, self._services, self._predictors, partial(self._load, load), worker)
         self._tasks: list[asyncio.Task[None]] = []
@@ -121,7 +125,7 @@ class PredictionApp:
         answer.add_done_callback(lambda done: answered(self._answer(url, door, done)))
 
     def _begin(self, door: Door, headers: Mapping[bytes, bytes], body: bytes) -> asyncio.Future[Any]:
-        authorize(self._authenticate(headers), Permission.PREDICT)
+        authorize(self._authenticate(headers), door.asks)
         return door.begin(body, key_of(headers))
 
     def _answer(self, url: bytes, door: Door, done: asyncio.Future[Any]) -> Answer:
@@ -147,7 +151,7 @@ class PredictionApp:
         try:
             if door is not None and scope["method"] == "POST":
                 headers = dict(scope["headers"])
-                authorize(self._authenticate(headers), Permission.PREDICT)
+                authorize(self._authenticate(headers), door.asks)
                 if scope["query_string"]:
                     raise unknown_argument(path, scope["query_string"])
                 body = await read_body(receive, headers)
@@ -166,6 +170,9 @@ class PredictionApp:
             good = self.ready
             body = encode({"ready": good, "draining": self.draining})
             await reply(send, 200 if good else 503, body)
+        elif path.startswith("/features/"):
+            authorize(self._authenticate(dict(scope["headers"])), Permission.READ)
+            raise self._unanswerable(scope["method"], path)
         elif path in self._doors or path == "/predict" or path.startswith("/services/"):
             authorize(self._authenticate(dict(scope["headers"])), Permission.PREDICT)  # who may not ask learns no names
             raise self._unanswerable(scope["method"], path)
@@ -187,6 +194,8 @@ class PredictionApp:
     def _unanswerable(self, method: str, path: str) -> HeadraceError:
         if path in self._doors:
             return WrongMethod(f"{method} {path} is not allowed; allowed: POST", hint="send a POST with a JSON body")
+        if path.startswith("/features/"):
+            return NotFound.of("path", path, [known for known in self._doors if known.startswith("/features/")])
         name = "default" if path == "/predict" else path.split("/")[2]
         if name not in self._services:
             return NotFound.of("service", name, self._services)

@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.kernel.clocks import MACHINE, EventClock
 from headrace.kernel.errors import InvalidInput
+from headrace.kernel.identity import Permission
 from headrace.serving.http import encode
 from headrace.serving.prediction import Predictor
 from headrace.serving.requests import Asked, RequestReader
@@ -50,10 +51,11 @@ def answer_of(record: PredictionRecord) -> Answer:
 
 class Door(NamedTuple):
     """A route. `begin` takes the body and the Idempotency-Key header, if any; it, or its future, raises HeadraceError.
-    `render` makes the answer's body of the future's result."""
+    `render` makes the answer's body of the future's result; `asks` is the permission that it takes."""
 
     begin: Callable[[bytes, str | None], asyncio.Future[Any]]
     render: Callable[[Any], bytes]
+    asks: Permission = Permission.PREDICT
 
 
 class ServiceDoor:

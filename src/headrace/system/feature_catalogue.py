@@ -50,6 +50,12 @@ def _info(specs: Specs, source: StoredView | RequestFeatures, position: dict[str
     )  # fmt: skip
 
 
+def feature_sets(specs: Specs) -> dict[str, FeatureSet]:
+    """`feature_set` of every declared view, function and model."""
+    sources = [*stored_views(specs), *specs.all(RequestFeatures), *specs.all(ModelSpec)]
+    return {source.name: feature_set(specs, source.name) for source in sources}
+
+
 def feature_set(specs: Specs, name: str) -> FeatureSet:
     """The features of the model, or the view, or the function with what it reads, called `name`; NotFound."""
     sources: dict[str, StoredView | RequestFeatures] = {f.name: f for f in specs.all(RequestFeatures)}

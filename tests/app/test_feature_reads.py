@@ -1,0 +1,64 @@
+"""POST /features/NAME/read on a running system: the values that `features read` gives one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from running import Running, order, write_system
+
+AT = "2024-01-01T06:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("shop")
+    with Running(folder / "data", file=write_system(folder)) as run:
+        assert run.ask("POST", "/streams/order/events", "\n".join(json.dumps(order(n)) for n in range(5)).encode())[0] == 200
+        assert run.ask("GET", "/api/v1/settled?timeout=20")[0] == 200
+        yield run
+
+
+def read(run: Running, name: str, body: object) -> tuple[int, dict[str, object]]:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return run.ask("POST", f"/features/{name}/read", raw)[:2]
+
+
+def test_many_requests_are_answered_as_each_alone(shop: Running) -> None:
+    customers = ["c0", "c1", "c2", "c3", None]
+    for name, more in (("recent", {}), ("silent", {"total": 2})):
+        requests = [{"customer": customer, **more} for customer in customers]
+        status, found = read(shop, name, {"requests": requests, "at": AT})
+        assert status == 200
+        assert (found["at"], found["age_s"]) == (AT, {"recent": [21600.0, 21600.0, 21600.0, None, None]})
+        for request, values in zip(requests[:-1], found["values"], strict=False):
+            fields = [f"{field}={value}" for field, value in request.items()]
+            alone = shop.ask("POST", f"/api/v1/features/{name}/values", json.dumps({"field": fields, "at": AT}).encode())[1]
+            assert dict(zip(found["columns"], values, strict=True)) == alone["values"]
+        assert [row[-1] for row in found["values"]] == [2, 2, 1, 0, 0]
+    assert read(shop, "recent", {"requests": []})[1]["values"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "text"),
+    [
+        ("recent", {"requests": [{"customer": "c0"}, {}]}, 400, "request 1: the request has no field `customer`"),
+        ("recent", {"requests": [{"customer": 7}]}, 400, "request 0: `customer` is `str`, not `7`"),
+        ("silent", {"requests": [{"customer": "c0", "total": True}]}, 400, "request 0: `total` is `float`, not `True`"),
+        ("recent", {"requests": [{"customer": "c0", "colour": 1}]}, 404, "field"),
+        ("recent", {"requests": [{"customer": "c0"}] * 1001}, 400, "1001 requests; allowed: 1000"),
+        ("recent", {"requests": [{"customer": ["c0"]}]}, 400, "the body is not"),
+        ("recent", {"requests": [{"customer": "c0", "at": "then"}]}, 400, "then"),
+        ("recent", {"request": []}, 400, "the body is not"),
+        ("recent", b"[" * 100_000, 400, "the body is not"),
+        ("nothing", {"requests": []}, 404, "/features/recent/read"),
+    ],
+)
+def test_what_cannot_be_read_is_named(shop: Running, name: str, body: object, status: int, text: str) -> None:
+    found, answer = read(shop, name, body)
+    assert (found, text in json.dumps(answer)) == (status, True), answer
+
+
+def test_only_a_post_reads(shop: Running) -> None:
+    assert shop.ask("GET", "/features/recent/read")[0] == 405

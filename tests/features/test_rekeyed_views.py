@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import datetime
 from shutil import rmtree
 
@@ -18,9 +19,11 @@ from headrace.app.applying import Applying
 from headrace.data.appending import append_raw
 from headrace.data.history import history, log_history
 from headrace.data.types import StreamSpec
+from headrace.engines.events.segments import SegmentLog
 from headrace.engines.open import open_context
 from headrace.features.asking import asking_points
 from headrace.features.backfill import backfill, matrix
+from headrace.features.backfill_files import backfill_files
 from headrace.features.online import FeatureReader
 from headrace.features.recompute import LoggedRead, recompute
 from headrace.features.types import AttributeView, EventSpine, FeatureSet, stored_views
@@ -246,20 +249,43 @@ def test_a_lost_online_store_and_lost_topics_are_built_again_from_the_history(tm
 
 
 @pytest.mark.slow
-def test_topics_drop_what_all_views_have_applied_and_a_new_view_takes_it_from_the_history(tmp_path):
+def test_topics_drop_what_all_views_have_applied_and_a_lost_view_takes_it_from_the_history(tmp_path):
     ctx = opened(tmp_path)
-    _, members = flowed(ctx, 7, 40)
+    ctx = replace(ctx, events=SegmentLog(tmp_path / "small", segment_bytes=4096))
+    _, members = flowed(ctx, 7, 120)
     drained(members)
-    names = [name for name in ctx.events.topics() if "/rekeyed/" in name]
-    assert sorted(names) == [f"market/rekeyed/sale/{by}" for by in ("-", "customer", "shop", "shop-id")]
-    assert {info.name for info in listed(ctx)} == {view.name for view in VIEWS}
-    views = [view.definition_hash.encode() for view in VIEWS if view.name in ("shop", "all")]
+    topics = {name: count for name, count in ctx.events.topics().items() if "/rekeyed/" in name}
+    assert sorted(topics) == [f"market/rekeyed/sale/{by}" for by in ("-", "customer", "shop", "shop-id")]
+    assert {info.name for info in listed(ctx)} == {view.name for view in VIEWS}, "no stream, no view of its own"
+    assert min(ctx.events.first(name, part) for name, count in topics.items() for part in range(count)) > 0
+    views = [view.definition_hash.encode() for view in VIEWS if view.name in ("shop", "all", "risk")]
     before = everything(ctx)
     for hashed in views:
         ctx.online.write({key: None for key, _ in list(ctx.online.scan(b"market/view/" + hashed))})
-    ctx.close()
-    ctx = opened(tmp_path)
     assert everything(ctx) != before
     drained([Applying(ctx, "a")])
     assert everything(ctx) == before
     ctx.close()
+
+
+@pytest.mark.slow
+def test_a_file_is_one_partition_in_memory_and_spilled(tmp_path):
+    draw = random.Random(8)
+    rows = {"sale": [sale(draw, n) for n in range(300)]}
+    rows["refund"] = [{"n": n, "id": draw.randrange(300), "at": rows["sale"][n]["at"]} for n in range(0, 300, 3)]
+    paths = {stream: tmp_path / f"{stream}.ndjson" for stream in rows}
+    for stream, events in rows.items():
+        written = (msgspec.json.encode({**row, "at": format_time(row["at"])}) for row in events)
+        paths[stream].write_bytes(b"\n".join(written))
+    tables = []
+    for memory in ("64GB", "300KB"):
+        backfill_files(SPECS, paths, spine="sale", memory=memory, out=tmp_path / f"{memory}.parquet")
+        tables.append(pl.read_parquet(tmp_path / f"{memory}.parquet"))
+    assert tables[0].height == 300 and tables[0]["shop_n_60s"].max() > 3
+    assert [[bits(v) for v in row[2:]] for row in tables[0].rows()] == [[bits(v) for v in row[2:]] for row in tables[1].rows()]
+    sales = [{**row, "_offset": n, "_created": row["at"]} for n, row in enumerate(rows["sale"])]
+    refunds = [{**row, "_offset": n} for n, row in enumerate(rows["refund"])]
+    for asked, row in list(zip(sales, tables[0].rows(named=True), strict=True))[::9]:
+        for view in VIEWS:
+            wanted = expected(view, sales[: asked["_offset"] + 1], refunds, asked, own=asked["_offset"])
+            assert [bits(row[name]) for name in view.columns] == [None if v is None else bits(v + 0.0) for v in wanted]

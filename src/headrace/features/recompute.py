@@ -24,7 +24,7 @@ from headrace.kernel.specs import Specs
 @dataclass(frozen=True, slots=True)
 class LoggedRead:
     """One logged request (times are microseconds) with its asking time, its event id if it is an event (None: it is not),
-    and for each view the applied offset of each stream."""
+    and for each view the applied positions, as `FeatureRow` has them."""
 
     request: Mapping[str, Any]
     at: int

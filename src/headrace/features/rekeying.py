@@ -13,8 +13,9 @@ import msgspec
 import polars as pl
 
 from headrace.data.applying import AppliedBatch
-from headrace.data.contract import contract_of
 from headrace.data.positions import position
+from headrace.data.recalling import fill_later_fields
+from headrace.data.records import event_schema
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.routes import RekeyedTopic
@@ -39,12 +40,10 @@ decode_header = msgspec.json.Decoder(Passed).decode
 
 
 def decode_events(spec: StreamSpec, value: bytes) -> pl.DataFrame:
-    """The events of a record with the fields as they are declared now, `_offset` (their position) and `_created`."""
-    frame = pl.read_ipc_stream(io.BytesIO(value))
-    schema = pl.Schema({**contract_of(spec).schema, "_offset": pl.Int64(), "_created": pl.Int64()})
-    defaults = {field.name: field.default for field in spec.fields}
-    absent = [pl.lit(defaults[name], schema[name]).alias(name) for name in schema.names() if name not in frame.columns]
-    return frame.with_columns(absent).select(schema.names())
+    """The events of a record (`records.event_schema`) with the fields as they are declared now."""
+    frame, schema = pl.read_ipc_stream(io.BytesIO(value)), event_schema(spec)
+    absent = [pl.lit(None, schema[name]).alias(name) for name in schema.names() if name not in frame.columns]
+    return fill_later_fields(spec, frame.with_columns(absent).select(schema.names()))
 
 
 def _encoded(frame: pl.DataFrame) -> bytes:
@@ -65,10 +64,10 @@ class Forwarder:
         self._spec = spec
         self._topics = [topic for topic in topics if spec.name == topic.stream or spec.name in topic.reports]
         self._next = base_of(partition) + position(ctx, spec.name, partition).next_offset
-        self._columns = [*contract_of(spec).schema, "_offset", "_created"]
+        self._columns = event_schema(spec).names()
         for topic in self._topics:
             ctx.events.create(topic.name, topic.route.partitions)
-        self._pass_on(pl.DataFrame(schema=dict.fromkeys(self._columns, pl.Int64)), self._next)
+        self._pass_on(event_schema(spec).to_frame(), self._next)
 
     def __call__(self, batch: AppliedBatch) -> None:
         if self._topics:

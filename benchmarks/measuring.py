@@ -72,6 +72,7 @@ def alternate(
             if isinstance(before, str) or (number and name in once):
                 continue
             found = run(command, limit=limit)
+            print(f"  {name}: {found if isinstance(found, str) else f'{found.seconds:.2f} s'}", file=sys.stderr, flush=True)
             if isinstance(found, str):
                 measured[name] = found
             else:

@@ -200,10 +200,12 @@ def test_an_unknown_member_that_no_parser_can_hold_is_kept_and_stops_nothing(
     make_context: MakeContext, member: bytes, kept: str
 ) -> None:
     ctx = make_context(SPECS)
-    append_raw(ctx, "order", [event("odd")[:-1] + b", " + member + b"}", event("next")])
+    texts = [event("odd"), event("slow", at="2026-01-30")]
+    append_raw(ctx, "order", [*(text[:-1] + b", " + member + b"}" for text in texts), event("next")])
     apply_all(ctx)
-    assert history(ctx, "order").select("id", "_extra").rows() == [("odd", kept), ("next", None)]
+    assert history(ctx, "order").select("id", "_extra").rows() == [("odd", kept), ("slow", kept), ("next", None)]
     assert entries(ctx, "order") == []
+    assert isinstance(contract_of(ORDER).decode(b'{"id": "\xff", ' + texts[1][13:-1] + b", " + member + b"}", NOW), Violation)
 
 
 @settings(max_examples=150, deadline=None)

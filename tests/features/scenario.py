@@ -57,6 +57,7 @@ VIEWS = (
     WindowView("sawtooth", "pay", (), OVER, COUNT + SHARE + all_of("x", "mean", "std", "max") + all_of("y", "distinct"),
                join=JOIN, delay=3, resolution=3),
     WindowView("teeth", "pay", ("b",), OVER, COUNT + all_of("x", "sum", "std", "first"), predicate=large, resolution=5),
+    WindowView("counted", "pay", ("a",), OVER, COUNT, own_event=True),
 )  # fmt: skip
 PREDICATES = {
     "teeth": lambda e: e["y"] is not None and e["y"] > 2,

@@ -80,10 +80,17 @@ def test_the_search_backwards_equals_a_plain_loop(values, asked, width, steps):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.one_of(st.integers(0, 3), st.integers(0, 2**62)), max_size=60))
+@given(st.lists(st.one_of(st.integers(0, 40), st.integers(2**61, 2**61 + 40), st.integers(0, 2**62)), max_size=60))
 def test_the_fast_sort_is_the_stable_order(codes):
     array = np.array(codes, np.int64)
     assert stable_argsort(array).tolist() == np.argsort(array, kind="stable").tolist()
+
+
+@pytest.mark.parametrize("step", (1, 1 << 30, 1 << 45))
+def test_the_fast_sort_of_many_rows_is_the_stable_order(step):
+    """Most of them are equal in the high bits that are sorted first."""
+    array = np.random.default_rng(0).integers(0, 1000, 200_000) * step + np.random.default_rng(1).integers(0, 3, 200_000)
+    assert np.array_equal(stable_argsort(array), np.argsort(array, kind="stable"))
 
 
 def table(**columns):
@@ -268,3 +275,11 @@ def test_a_join_described_by_a_file(tmp_path):
         join_files(spec, tmp_path / "out.parquet")
     with pytest.raises(NotFound):
         join_files(tmp_path / "other.json", tmp_path / "out.parquet")
+
+
+def test_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "rates.parquet"
+    table(k=[1], event=[5], v=[1.0]).write_parquet(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InvalidInput, match="cannot be read as parquet"):
+        point_in_time_join(table(k=[1], at=[9]), [View("r", path, ["k"], "event")])

@@ -22,7 +22,7 @@ from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, check_
 from headrace.data.event_types import fast_type, micros, time_column
 from headrace.data.expectations import RowChecks, failing_rules, with_severity
 from headrace.data.frames import conform, physical, valid_rows
-from headrace.data.json_fields import UNREADABLE, flattener, unknown_members
+from headrace.data.json_fields import UNREADABLE, flattener, parsed, unknown_members
 from headrace.data.types import Check, Field, StreamSpec, Violation
 from headrace.kernel.times import SECOND, format_time, from_micros
 
@@ -241,9 +241,14 @@ class Contract:
     def _diagnose(self, raw: bytes, *, strict: bool) -> dict[str, Any] | Violation:
         """The slow path, which defines what is valid and gives the reason."""
         try:
-            document = msgspec.json.decode(raw)
+            document, readable = parsed(raw)
         except UNREADABLE as error:
             return self._not_json(raw, error)
+        if document is not readable:  # (a member that is no field may be what no parser holds: the decoder skips it)
+            lost = document.keys() - readable.keys()
+            if lost & self._known:
+                return self._not_json(raw, ValueError("number out of range or no UTF-8"))
+            document = readable | dict.fromkeys(lost)
         return check_document(self.fields, document, strict=strict)
 
     def _not_json(self, raw: bytes, error: Exception) -> Violation:

@@ -19,6 +19,7 @@ _UNITS = {"s": SECOND, "ms": 1_000, "us": 1}
 _PART = re.compile(r"([^.\[\]]+)(\[\d*\])?")
 _NUMBER = re.compile(r"[+-]?(\d+)(\.\d+)?([eE][+-]?\d+)?")
 _ABSENT = object()
+_REPLACED, _NO_TEXT = "\ufffd".encode(), msgspec.Raw(b'"\xff"')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _FEWEST, _MOST = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Microseconds of the years 1 to 9999."""
@@ -73,7 +74,9 @@ def flattener(fields: Sequence[Field]) -> Callable[[bytes], bytes] | None:
 
     def flat(raw: bytes) -> bytes:
         try:
-            document, readable = _document(raw)
+            document, readable = parsed(raw)
+            if not isinstance(document, dict):
+                return raw
             found = {name: value for name, read in readers if (value := read(readable)) is not _ABSENT}
             return msgspec.json.encode({**document, **found})
         except (*UNREADABLE, OverflowError):
@@ -82,14 +85,23 @@ def flattener(fields: Sequence[Field]) -> Callable[[bytes], bytes] | None:
     return flat
 
 
-def _document(raw: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The members of a JSON object, and those among them that a parser can hold. UNREADABLE for what is none."""
+def parsed(raw: bytes) -> tuple[Any, Any]:
+    """What the JSON says, and of an object with members that no parser holds (`1e400`) those as they are written, and the
+    others alone. UNREADABLE for what is no JSON."""
     try:
-        document = msgspec.json.decode(raw, type=dict[str, Any])
+        document = msgspec.json.decode(raw)
     except UNREADABLE:
-        written = _members(raw)
+        written = _written(raw)
         return written, {name: found for name, value in written.items() for found in _readable(value)}
     return document, document
+
+
+def _written(raw: bytes) -> dict[str, msgspec.Raw]:
+    """As `members`, but a value that is no UTF-8 stays so, for the contract to refuse where it is a field's."""
+    try:
+        return _members(raw)
+    except UnicodeDecodeError:  # (a name is no UTF-8)
+        return {name: _NO_TEXT if _REPLACED in bytes(value) else value for name, value in members(raw).items()}
 
 
 def _readable(value: msgspec.Raw) -> list[Any]:

@@ -14,13 +14,14 @@ import numpy as np
 from headrace.data.types import FieldType
 
 _NUMBERS: dict[str, type[np.generic]] = {"int": np.int64, "float": np.float64, "bool": np.bool_}
+_INSTANT = np.dtype("datetime64[us]")
 NO_TIME = np.iinfo(np.int64).min
 
 
 def request_array(kind: FieldType, values: Sequence[Any]) -> np.ndarray:
     """The values of a field; numbers are all null or none is, but for floats."""
     if kind == "datetime":
-        return np.array([NO_TIME if value is None else value for value in values], np.int64).view("datetime64[us]")
+        return np.array([NO_TIME if value is None else value for value in values], np.int64).view(_INSTANT)
     if kind == "str":
         array = np.empty(len(values), object)
         array[:] = values

@@ -166,8 +166,8 @@ def _windows(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.Dat
     added = np.full(len(own), -1, np.int64)
     added[adds] = len(frame) + np.arange(len(adds))
     rows = frame
-    if len(adds):
-        wanted = [*view.source_columns, *(() if view.join is None else (view.join.on,))]
+    wanted = [*view.source_columns, *(() if view.join is None else (view.join.on,))]
+    if len(adds) and wanted:  # without columns a frame has no rows to choose
         rows = pl.concat([frame.select(wanted), points.frame.select(wanted)[adds]], how="vertical_relaxed")
     counted = {aggregate.column for _, aggregate in view.aggregates if aggregate.kind == "distinct"}
     columns = {name: kernel_column(rows[name], counted=name in counted) for name in view.source_columns}

@@ -126,7 +126,7 @@ class FeatureReader:
                     found[place] = InvalidInput(f"the request has no field `{name}`", hint="send it", field=name)
                     break
         places = [place for place in range(len(asks)) if place not in found] if found else range(len(asks))
-        requests = [asks[place].request for place in places]
+        requests = [asks[place].request for place in places] if found else [ask.request for ask in asks]
         count, alike = len(places), list(dict.fromkeys(partitions))
         keys = [keys for view in self._views for keys in view.keys(requests)]
         blobs = self._online.get_many(chain(*map(self._applied_keys, alike), *keys))

@@ -18,6 +18,9 @@ from headrace.features.newest import candidates
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.times import duration
 
+WORKERS = 3
+"""Views that are joined at once, which bounds the memory: enough for two cores to be busy to the end of three views."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -48,7 +51,7 @@ def point_in_time_join(labels: Any, views: Sequence[View], *, time: str = "at", 
     names = [view.name for view in views]
     if len(set(names)) < len(names):
         raise InvalidInput(f"two views are called `{next(n for n in names if names.count(n) > 1)}`", hint="rename one")
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(WORKERS) as pool:
         joined = list(pool.map(lambda view: _join(frame, at, view, as_known), views))
     added = [column for columns in joined for column in columns]
     twice = [column.name for column in added if column.name in frame.columns]
@@ -112,26 +115,31 @@ def _join(labels: pl.DataFrame, at: pl.Series, view: View, as_known: bool) -> li
         missing = [name for name in columns if name not in known]
         if missing:
             raise InvalidInput(f"{place} has no column `{missing[0]}`; it has {', '.join(known)}", hint="mend `columns`")
-        rows = _rows(
-            view, labels, at, source.read(list(dict.fromkeys([*(mine for mine, _ in pairs), *times]))), pairs, as_known
-        )
+        rows = _rows(view, labels, at, source, pairs, as_known)
         gather = pl.Series(np.where(rows < 0, 0, rows)).set(pl.Series(rows < 0), None)
         return [column.rechunk().gather(gather).alias(f"{view.name}__{column.name}") for column in source.read(columns)]
 
 
 def _rows(
-    view: View, labels: pl.DataFrame, at: pl.Series, table: pl.DataFrame, pairs: Sequence[tuple[str, str]], as_known: bool
+    view: View, labels: pl.DataFrame, at: pl.Series, source: ColumnsOf, pairs: Sequence[tuple[str, str]], as_known: bool
 ) -> np.ndarray:
-    """The row of the view's table that each label sees, -1 for none or one that is too old. `table`: its keys and times."""
-    time = micros(table, view.time, view.name)
-    created = None if view.created is None else micros(table, view.created, view.name)
+    """The row of the view's table that each label sees, -1 for none or one that is too old."""
+    names = [view.time] if view.created is None else [view.time, view.created]
+    table = source.read(list(dict.fromkeys([*(mine for mine, _ in pairs), *names])))
     sides = [_alike(view, table[mine], labels[theirs]) for mine, theirs in pairs]
     key, asked = key_codes([mine for mine, _ in sides], [theirs for _, theirs in sides], len(table), len(labels))
-    rows = _newest_rows(key, time, created, asked, at, as_known)
-    if view.ttl is not None and len(table):
-        rows = np.where(
-            at.fill_null(0).to_numpy() - time.gather(np.maximum(rows, 0)).fill_null(0).to_numpy() > _ttl(view.ttl), -1, rows
-        )
+    moments = [micros(table, name, view.name) for name in names]
+    unfit = [column.is_null().to_numpy() for column in moments if column.null_count()]
+    if int(key.min(initial=0)) < 0:
+        unfit.append(key < 0)
+    time, *created = (_filled(column) for column in moments)
+    del table, sides, moments  # (the arrays are copies, and what follows needs the memory)
+    usable = np.flatnonzero(~np.logical_or.reduce(unfit)) if unfit else slice(None)
+    rows = _newest_rows(key[usable], time[usable], created[0][usable] if created else None, asked, at, as_known)
+    if not isinstance(usable, slice):
+        rows = np.append(usable, -1)[rows]
+    if view.ttl is not None and len(time):
+        rows = np.where(_filled(at) - time[rows] > _ttl(view.ttl), -1, rows)
     return rows
 
 
@@ -140,25 +148,17 @@ def _ttl(ttl: str | timedelta) -> int:
 
 
 def _newest_rows(
-    key: np.ndarray, time: pl.Series, created: pl.Series | None, asked: np.ndarray, at: pl.Series, as_known: bool
+    key: np.ndarray, time: np.ndarray, created: np.ndarray | None, asked: np.ndarray, at: pl.Series, as_known: bool
 ) -> np.ndarray:
-    """The row of the table that each label sees, -1 for none."""
-    whole = np.broadcast_to(True, len(key)) if int(key.min(initial=0)) >= 0 else key >= 0
-    for column in (time, created):
-        if column is not None and column.null_count():
-            whole = whole & column.is_not_null().to_numpy()
-    usable = slice(None) if bool(whole.all()) else np.flatnonzero(whole)
-    moments, times, known = (None if column is None else _filled(column) for column in (at, time, created))
-    assert moments is not None and times is not None
-    known = None if known is None else known[usable]
-    search = candidates(key[usable], times[usable], known, asked, moments)
+    """The event that each label sees, -1 for none."""
+    moments = _filled(at)
+    search = candidates(key, time, created, asked, moments)
     found = search.found
     search.first[at.is_null().to_numpy()] = len(search.index)
-    if known is not None and as_known:
-        found = last_at_most(known[search.index], found, search.first, moments)
+    if created is not None and as_known:
+        found = last_at_most(created[search.index], found, search.first, moments)
         found = np.where(found < 0, search.first - 1, found)
-    seen = search.rows(found)
-    return seen if isinstance(usable, slice) else np.append(usable, -1)[seen]
+    return search.rows(found)
 
 
 def _filled(column: pl.Series) -> np.ndarray:

@@ -29,13 +29,14 @@ def ordered(features: FeatureSet) -> tuple[RequestFeatures, ...]:
 def evaluate_requests(functions: tuple[RequestFeatures, ...], arrays: MutableMapping[str, np.ndarray], rows: int) -> None:
     """Add the columns of the functions, given in order, to `arrays`, which holds what they read."""
     for source in functions:
-        missing = [name for name in source.inputs if name not in arrays]
-        if missing:
+        try:
+            given = {name: arrays[name] for name in source.inputs}
+        except KeyError as error:
             raise InvalidInput(
-                f"features `{source.name}` ({source.where}) read `{missing[0]}`, which the asking row does not have",
+                f"features `{source.name}` ({source.where}) read `{error.args[0]}`, which the asking row does not have",
                 hint=f"it has {', '.join(arrays)}",
-            )
-        made: Mapping[str, object] = source.function(**{name: arrays[name] for name in source.inputs})
+            ) from None
+        made: Mapping[str, object] = source.function(**given)
         for column in source.columns:
             values = np.asarray(made[column])
             if values.ndim == 0:

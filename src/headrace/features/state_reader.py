@@ -11,7 +11,7 @@ from headrace.data.types import FieldType, StreamSpec
 from headrace.features.column_types import column_types
 from headrace.features.rekeyed_state import AppliedVector
 from headrace.features.routes import route_of
-from headrace.features.state import LONGEST_KEY, Applied, StateLayout
+from headrace.features.state import Applied, StateLayout
 from headrace.features.types import StoredView
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import key_bytes
@@ -74,15 +74,20 @@ class StateReader(Generic[View]):
 
     def keys(self, requests: Sequence[Mapping[str, Any]]) -> list[list[bytes]]:
         """What to read from the online store: the states, and their texts where they have any."""
+        prefix, states = self._prefix, []
+        if self._by is not None and not self._has_texts:
+            for request in requests:
+                value = request[self._by]
+                if type(value) is not int:
+                    break
+                states.append(prefix + b"%d" % value)
+            else:
+                return [states]
         entities: list[bytes | None] = []
         for request in requests:
-            if self._by is not None and type(value := request[self._by]) is int:
-                entities.append(b"%d" % value)
-            else:
-                values = tuple([request[name] for name in self.view.by])
-                entities.append(None if None in values else key_bytes(values))
-        prefix, key = self._prefix, self.layout.key
-        keys = [[NO_KEY if e is None else prefix + e if len(e) <= LONGEST_KEY else key(e) for e in entities]]
+            values = tuple([request[name] for name in self.view.by])
+            entities.append(None if None in values else key_bytes(values))
+        keys = [[NO_KEY if entity is None else self.layout.key(entity) for entity in entities]]
         if self._has_texts:
             keys.append([NO_KEY if entity is None else self.layout.texts_key(entity) for entity in entities])
         return keys

@@ -42,7 +42,7 @@ KEYS = 100_000
 BATCH = 10_000
 SAMPLE = 300
 CORE = max(os.sched_getaffinity(0))
-QUIX, BYTEWAX = ("quixstreams", "Quix Streams, sliding", 20_000), ("bytewax", "Bytewax, by 5 min and 1 h", 2_000)
+QUIX, BYTEWAX = ("quixstreams", "Quix Streams, sliding", 20_000), ("bytewax", "Bytewax, by 5 min and 1 h", 5_000)
 Found = dict[str, Any]
 
 

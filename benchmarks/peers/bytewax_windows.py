@@ -20,6 +20,8 @@ from bytewax.testing import TestingSink, TestingSource, run_main
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WINDOWS = {"1h": (timedelta(hours=1), timedelta(minutes=5)), "24h": (timedelta(hours=24), timedelta(hours=1))}
+BATCH = 1000
+"""One by one, as its testing source gives them by default, each costs as much as there are keys."""
 Folded = tuple[int, float]
 
 
@@ -31,7 +33,7 @@ def keyed(line: bytes) -> tuple[str, dict[str, Any]]:
 def main(events: Path, out: Path) -> None:
     lines = events.read_bytes().split(b"\n")
     flow = Dataflow("windows")
-    stream = op.map("json", op.input("in", flow, TestingSource(lines)), keyed)
+    stream = op.map("json", op.input("in", flow, TestingSource(lines, batch_size=BATCH)), keyed)
     clock = EventClock(
         ts_getter=lambda event: datetime.fromtimestamp(event["at"] / 1000, UTC), wait_for_system_duration=timedelta(0)
     )  # fmt: skip

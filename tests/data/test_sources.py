@@ -171,6 +171,8 @@ def test_what_goes_wrong_is_told_kept_and_tried_again(
         assert (status.read_at, status.next_at) == (None, format_time(NOW + 60_000_000))
     (incoming / "1.ndjson").write_bytes(event("a"))
     (incoming / "2.csv").write_text("id\n1\n")
+    (incoming / "3.csv.gz").write_bytes(b"id")
+    (incoming / "4.ndjson").write_bytes(event("b"))
     ctx = make_context(_folder(incoming))
     claim = Claim(ctx.run_folder / "claims", "source", "orders")
     assert claim.take()
@@ -179,7 +181,9 @@ def test_what_goes_wrong_is_told_kept_and_tried_again(
     claim.release()
     with pytest.raises(InvalidInput, match="no column `at`"):
         read_source(ctx, "orders")
-    assert _ids(ctx) == ["a"], "what stands before the bad file is in the log"
+    assert _ids(ctx) == ["a", "b"], "a bad file holds up no other"
+    (status,) = source_status(ctx)
+    assert (status.rows, status.error is None) == (2, False)
 
 
 def test_sources_are_read_when_they_are_due_by_one_process(make_context: MakeContext, incoming: Path) -> None:

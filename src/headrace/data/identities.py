@@ -28,6 +28,8 @@ _NEXT = struct.Struct("<q")
 _encode = msgspec.json.Encoder().encode
 _blake2b = partial(hashlib.blake2b, digest_size=16)
 _CHUNK = 65_536
+LONGEST_KEY = 500
+"""Bytes of a key of the online store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,13 @@ class IdentityIndex:
         values = physical(ids).to_list()
         if ids.dtype.is_integer():
             return [self._prefix + b"%d" % value for value in values]
-        return [self._key(key_bytes(value)) for value in values]
+        texts = [value.encode() if isinstance(value, str) else key_bytes(value) for value in values]
+        if len(self._prefix) + max(map(len, texts), default=0) <= LONGEST_KEY:
+            return [self._prefix + text for text in texts]
+        return [self._key(text) for text in texts]
 
     def _key(self, text: bytes) -> bytes:
-        if len(self._prefix) + len(text) <= 500:
+        if len(self._prefix) + len(text) <= LONGEST_KEY:
             return self._prefix + text
         return self._prefix + b"\0" + hashlib.blake2b(text, digest_size=32).digest()
 

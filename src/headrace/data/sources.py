@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from headrace.data.ingest import import_file
 from headrace.data.producing import Producer
 from headrace.data.query_rows import query_batches
 from headrace.data.tables import SOURCE_FILES, SOURCES
-from headrace.data.types import Folder, Query, SourceSpec, StreamSpec
+from headrace.data.types import Folder, SourceSpec, StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import Conflict, HeadraceError, NotFound
+from headrace.kernel.errors import Conflict, HeadraceError, InvalidInput, NotFound
 from headrace.kernel.log import LOG
 from headrace.kernel.times import MINUTE, format_time
 from headrace.pipelines.claims import Claim
@@ -69,7 +70,8 @@ def read_source(ctx: Context, name: str) -> SourceReading:
         raise Conflict(f"the source `{name}` is being read", hint="wait until it is done")
     now, rows, error = ctx.clock.now(), 0, None
     try:
-        rows = _read(ctx, spec)
+        for found in _read(ctx, spec):
+            rows += found
     except HeadraceError as failed:
         error = failed.message
         raise
@@ -113,35 +115,46 @@ class Sources:
         return True
 
 
-def _read(ctx: Context, spec: SourceSpec) -> int:
+def _read(ctx: Context, spec: SourceSpec) -> Iterator[int]:
+    """Append what is new; the number of rows after each part."""
     stream = ctx.specs.get(StreamSpec, spec.stream)
-    if isinstance(spec.reads, Query):
-        rows, producer = 0, Producer(ctx, spec.stream, f"source/{spec.name}")
-        for values, state in query_batches(stream, spec.reads, producer.state):
-            producer.append(values, state, history=spec.reads.history)
-            rows += len(values)
-        return rows
-    return _read_folder(ctx, stream, spec.name, spec.reads)
+    if isinstance(spec.reads, Folder):
+        yield from _read_folder(ctx, stream, spec.name, spec.reads)
+        return
+    producer = Producer(ctx, spec.stream, f"source/{spec.name}")
+    for values, state in query_batches(stream, spec.reads, producer.state):
+        producer.append(values, state, history=spec.reads.history)
+        yield len(values)
 
 
-def _read_folder(ctx: Context, stream: StreamSpec, source: str, folder: Folder) -> int:
-    """Files are looked into when their name, size or time is new, and known by their content then."""
+def _read_folder(ctx: Context, stream: StreamSpec, source: str, folder: Folder) -> Iterator[int]:
+    """Files are looked into when their name, size or time is new, and known by their content then. One that cannot be read
+    holds up no other; the error of the first is raised at the end."""
     path = Path(folder.path)
     if ctx.file is not None:
         path = Path(ctx.file.partition(":")[0]).resolve().parent / path
     if not path.is_dir():
         raise NotFound(f"there is no folder `{path}`", hint=f"create it, or mend the path of the source `{source}`")
-    table, rows = SOURCE_FILES, 0
+    table = SOURCE_FILES
     own = (table.c.system == ctx.system) & (table.c.source == source)
     with ctx.catalog.reading() as connection:
         known = {row.file: (row.size, row.modified) for row in connection.execute(select(table).where(own))}
-    present = event_files(path)
+    present, failed = event_files(path), None
     for file in present:
-        stat = file.stat()
-        found = (stat.st_size, stat.st_mtime_ns)
-        if known.get(file.name) == found:
+        try:
+            stat = file.stat()
+            found = (stat.st_size, stat.st_mtime_ns)
+            if known.get(file.name) == found:
+                continue
+            yield import_file(ctx, stream, file, history=folder.history).rows
+        except FileNotFoundError:
+            continue  # (it was taken away meanwhile)
+        except OSError as error:
+            failed = failed or InvalidInput(f"`{file}` cannot be read: {error.strerror}", hint="check who may read it")
             continue
-        rows += import_file(ctx, stream, file, history=folder.history).rows
+        except InvalidInput as error:
+            failed = failed or error
+            continue
         with ctx.catalog.transaction() as connection:
             connection.execute(table.delete().where(own & (table.c.file == file.name)))
             values = {"system": ctx.system, "source": source, "file": file.name, "size": found[0], "modified": found[1]}
@@ -151,7 +164,8 @@ def _read_folder(ctx: Context, stream: StreamSpec, source: str, folder: Folder) 
         with ctx.catalog.transaction() as connection:
             for name in gone:
                 connection.execute(table.delete().where(own & (table.c.file == name)))
-    return rows
+    if failed is not None:
+        raise failed
 
 
 def _row(ctx: Context, source: str) -> Any:

@@ -116,7 +116,8 @@ def _asked_keys(view: StoredView, points: AskingPoints, frame: pl.DataFrame) -> 
     events = [frame[name] for name in view.by]
     if len(frame) and bool(np.all(points.own >= 0)):
         key, _ = key_codes(events, [], len(frame), 0)
-        return key, key[np.searchsorted(frame["_offset"].to_numpy(), points.own)]
+        offset = frame["_offset"].to_numpy()
+        return key, key if np.array_equal(offset, points.own) else key[np.searchsorted(offset, points.own)]
     key, asked = key_codes(events, [points.frame[name] for name in view.by], len(frame), len(points.at))
     return key, np.minimum(asked, int(key.max(initial=-1)) + 1)  # a key without events may have a code too high for KeyedTimes
 

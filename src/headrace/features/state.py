@@ -4,7 +4,9 @@ Header: three int64, little-endian: format, applied offset of the stream, applie
 words column by column: time, offset, what tells the asking event (id, whether `where` keeps it), the aggregated columns
 (floats by their bits, NaN for null; texts by hash) with a null flag where they may be null, the earliest report's time.
 Events are ordered by (time, offset); those of attributes, which have a word of their creation, by (time, created, offset).
-Where texts are given out, a second blob beside it, `{system}/view/{hash}~text/{key}`, has those of the hashes (`texts_of`).
+Where texts are given out, a second blob beside it has those of the hashes (`texts_of`).
+
+Keys are `{system}/view/{hash}/{key}` and `{system}/view/{hash}~text/{key}`, where the hash is `{definition}.{identity}`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from headrace.features.timeline import ALWAYS
 from headrace.features.types import AttributeView, StoredView
 from headrace.features.words import value_words
 from headrace.kernel.errors import IncompatibleFormat
-from headrace.kernel.ids import key_bytes, key_hash
+from headrace.kernel.ids import content_hash, key_bytes, key_hash
 from headrace.kernel.namespace import Namespace
 
 FORMAT = 1
@@ -97,7 +99,15 @@ class StateLayout:
 
     @cached_property
     def applied_key(self) -> bytes:
-        return self.namespace.name("view", self.view.definition_hash).encode()
+        return self.namespace.name("view", f"{self.view.definition_hash}.{self.identity}").encode()
+
+    @cached_property
+    def identity(self) -> str:
+        """Tells states of one definition that cannot go on from each other: the lateness says what was trimmed, the fields
+        which words there are."""
+        s = self.stream
+        fields = [(name, self.field(name).type) for name in (*self.view.by, *self.view.source_columns)]
+        return content_hash([s.lateness, s.id, s.time, s.created, list(self.words), fields])[:8]
 
     def applied_key_of(self, partition: int) -> bytes:
         """Where it stands how far the view is applied, for the keys of one partition of its stream."""

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from headrace.kernel.ids import key_hash
+from headrace.kernel.ids import key_hash, text_hashes
+
+FEW = 1024
+"""Of so many texts each is hashed sooner than equal ones are found."""
 
 
 def value_words(values: pl.Series) -> np.ndarray:
@@ -20,11 +23,22 @@ def value_words(values: pl.Series) -> np.ndarray:
     if values.dtype.is_integer() and not values.null_count():
         return values.to_numpy().astype(np.int64, copy=False)
     if values.dtype == pl.String:
-        texts = values.unique().drop_nulls()
-        hashes = [key_hash(text) for text in texts]
-        return values.replace_strict(texts, hashes, default=0, return_dtype=pl.Int64).to_numpy()
+        return _text_words(values)
     physical = values.to_physical()
     return (physical.fill_null(0) if physical.null_count() else physical).to_numpy().astype(np.int64, copy=False)
+
+
+def _text_words(values: pl.Series) -> np.ndarray:
+    """0 for null."""
+    texts = values.unique().drop_nulls() if len(values) > FEW else values
+    if 2 * len(texts) < len(values):
+        known = np.frombuffer(b"".join(text_hashes(texts.to_list())), "<i8")
+        return values.replace_strict(texts, known, default=0, return_dtype=pl.Int64).to_numpy()
+    if not values.null_count():
+        return np.frombuffer(b"".join(text_hashes(values.to_list())), "<i8")
+    words = np.zeros(len(values), np.int64)
+    words[values.is_not_null().to_numpy()] = _text_words(values.drop_nulls())
+    return words
 
 
 def value_word(value: Any) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,6 +15,7 @@ from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput
 
 _encoder = msgspec.json.Encoder(order="deterministic")
+_hash64 = partial(hashlib.blake2b, digest_size=8)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 Key = str | int | bool | None | tuple[Any, ...]
@@ -36,12 +39,21 @@ def key_text(key: Key) -> str:
 
 def key_bytes(key: Key) -> bytes:
     """UTF-8 of `key_text`."""
+    if isinstance(key, str):
+        return key.encode()
+    if isinstance(key, tuple) and len(key) > 1:
+        return _encoder.encode(key)
     return key_text(key).encode()
 
 
 def key_hash(key: Key) -> int:
     """A signed 64-bit hash of the canonical key bytes (BLAKE2b), the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(key_bytes(key), digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(_hash64(key_bytes(key)).digest(), "little", signed=True)
+
+
+def text_hashes(texts: Sequence[str]) -> list[bytes]:
+    """The eight bytes of `key_hash` of each text, little-endian."""
+    return [digest.digest() for digest in map(_hash64, map(str.encode, texts))]
 
 
 def content_hash(value: object) -> str:

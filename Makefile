@@ -31,11 +31,11 @@ check: .venv/dev ## lint, format, types, import contracts, shape
 	@$(BIN)/python -m pytest tests/test_shape.py tests/house
 
 bench: .venv/dev ## the benchmarks, each side by side with its peer
-	@for benchmark in start windows joins request reads serving ingest; do echo; $(BIN)/python benchmarks/$$benchmark.py || exit 1; done
+	@for benchmark in start windows joins request reads serving streaming ingest; do echo; $(BIN)/python benchmarks/$$benchmark.py || exit 1; done
 	@$(BIN)/python benchmarks/joins.py --scaling
 
 bench-peers: .venv/dev $(PEERS:%=.venv-peers/%/ready) ## the benchmarks against peers that need an environment of their own
-	@for benchmark in joins reads; do echo; $(BIN)/python benchmarks/$$benchmark.py --peers || exit 1; done
+	@for benchmark in joins reads streaming; do echo; $(BIN)/python benchmarks/$$benchmark.py --peers || exit 1; done
 	@$(BIN)/python benchmarks/joins.py --peers --rows 10000000 --friendly --runs 3
 
 bench-large: .venv/dev ## the backfill of 1e8 events within 6 GB: LARGE="--events N --memory SIZE --folder DIR"

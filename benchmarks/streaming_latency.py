@@ -28,8 +28,8 @@ from headrace.system.load import load_system
 
 SYSTEM = Path(__file__).resolve().parent / "streaming_system.py"
 KEYS = 100_000
-PROBES_PER_SECOND = 20
-BATCHES_PER_SECOND = 100
+PROBES_PER_SECOND = 25
+BATCHES_PER_SECOND = 50
 PATIENCE_S = 120.0
 POLL_S = 0.002
 Send = Callable[[list[bytes]], object]

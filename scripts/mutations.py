@@ -59,8 +59,8 @@ MUTATIONS = (
     Mutation(
         "join tie: the oldest of equal times wins",
         "features/newest.py",
-        "index = _order(times.codes, created)",
-        "index = _order(times.codes, None if created is None else -created)",
+        "index, mine = _order(times.codes, created)",
+        "index, mine = _order(times.codes, None if created is None else -created)",
         ("tests/features/test_point_in_time.py::test_ties_go_to_the_newest_created_then_the_last_row",),
     ),
     Mutation(

@@ -76,6 +76,7 @@ def test_help_imports_no_room() -> None:
         (["datasets", "vacuum", "--hours", "0"], 3, "invalid_input"),
         (["why", "shop-0"], 4, "not_found"),
         (["registry", "list", "slient"], 4, "not_found"),
+        (["features", "export", "recent", "--out", "."], 2, "usage"),
         (["predictions", "export", "score", "--out", "/dev/null/p.parquet"], 3, "invalid_input"),
     ],
 )
@@ -187,6 +188,8 @@ def test_join_needs_no_data_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     code, answer = run(capsys, "features", "join", "spec.json", "--out", "out.parquet")
     assert (code, pl.read_parquet("out.parquet")["v__x"].to_list()) == (0, [7]), answer
     assert not (tmp_path / ".headrace").exists()
+    code, answer = run(capsys, "features", "join", "spec.json", "--out", "out.parquet", "--url", "http://127.0.0.1:1")
+    assert (code, answer["error"]["code"]) == (2, "usage")
 
 
 def test_the_installed_command_starts() -> None:

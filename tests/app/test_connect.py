@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 from running import SYSTEM, Running
 
 import headrace as hr
-from headrace.app.connection import Client
+from headrace.app.connection import Client, _to_pandas
 from headrace.kernel.errors import Denied, HeadraceError, InvalidInput, NotFound, Unauthenticated, UsageError
 
 MODEL = """
@@ -147,6 +147,24 @@ def test_pandas(shop: Running) -> None:
     for name in expected.columns:
         assert found[name].tolist() == expected[name].to_list(), name
     assert hr.connect(shop.data, frames="pandas").quarantine("order", reason="no such").empty
+
+
+def test_pandas_has_lists_and_structs_as_objects() -> None:
+    rows = pl.DataFrame({"s": [{"a": 1}, None], "l": [[1, 2], []]})
+    assert _to_pandas(rows)["s"].tolist() == rows["s"].to_list()
+    assert _to_pandas(rows)["l"].tolist() == [[1, 2], []]
+
+
+def test_times_are_dates_too_and_in_order(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    for client in clients(shop, monkeypatch)[:2]:
+        days = client.training_set("silent", start=START.date(), end=date(2024, 2, 1))
+        assert_frame_equal(days, client.training_set("silent", start=START, end="2024-02-01"))
+        with pytest.raises(InvalidInput, match="no time is from"):
+            client.training_set("silent", start=NOW, end=START)
+        with pytest.raises(UsageError, match="is no time"):
+            client.training_set("silent", start=1, end=NOW)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="line break"):
+        hr.connect(shop.ready["http"], "hk_1\n2").quarantine("order")
 
 
 def test_errors_are_those_of_the_server(shop: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from headrace.data.file_rows import file_rows
 from headrace.data.ingest import ingest
 from headrace.data.sorting import INDEX, kept_rows, sorted_rows
 from headrace.engines.context import Context
-from headrace.kernel.errors import NotFound
+from headrace.kernel.errors import EngineUnreachable, NotFound
 
 LARGE = 70_000
 """Rows of two batches."""
@@ -72,6 +73,20 @@ def test_rows_of_any_size_are_sorted_by_created_and_id_and_ties_keep_their_order
     assert found == expected
     assert rows.rows == len(expected)
     assert again in ((found,) if expected and run_bytes == 1 else (None, found))
+
+
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"_created": [1], "_id": ["a"], "event": [b"x" * 1000]})
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(EngineUnreachable, match="cannot sort in"):
+            sorted_rows([frame], tmp_path, run_bytes=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert kept_rows(tmp_path) is None
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

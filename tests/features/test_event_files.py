@@ -21,6 +21,36 @@ FRAUD = ROOT.parent / "shared" / "data" / "fraud"
 ZERO = datetime(2024, 1, 1, tzinfo=UTC)
 
 
+SHOP = """
+from datetime import datetime
+
+import headrace as hr
+
+system = hr.System("shop")
+
+
+@system.stream(id="id", key="a", time="at")
+class Pay:
+    id: int
+    at: datetime
+    a: int
+    x: float
+
+
+recent = system.windows(Pay, by="a", over=["1d"], sum_x=hr.sum("x"), name="recent")
+
+
+@system.features
+def doubled(recent_sum_x_1d):
+    return {"doubled": recent_sum_x_1d * 2}
+
+
+@system.features
+def twice(doubled):
+    return {"twice": doubled * 2}
+"""
+
+
 def payments(path, rows):
     """rows: (id, µs, a, x)."""
     frame = pl.DataFrame(
@@ -97,6 +127,23 @@ def test_wrong_use_is_named(tmp_path):
     (tmp_path / "torn.parquet").write_bytes(file.read_bytes()[:100])
     with pytest.raises(InvalidInput, match="torn"):
         backfill_files(SPECS, {"pay": tmp_path / "torn.parquet"}, spine="pay", features=["own"], out=out)
+    for place, message in ((tmp_path, "is a folder"), (tmp_path / "no" / "o.parquet", "no folder"), (file, "is also read"),
+                           (tmp_path / "out.csv", "not named as Parquet")):  # fmt: skip
+        with pytest.raises(UsageError, match=message):
+            backfill_files(SPECS, {"pay": file}, spine="pay", features=["own"], out=place)
+    assert len(pl.read_parquet(file)) == 1
+
+
+def test_a_feature_comes_once_and_with_what_it_reads(tmp_path):
+    file = payments(tmp_path / "pay.parquet", [(0, 5, 0, 0.5), (1, 6, 0, 2.0)])
+    system = tmp_path / "shop.py"
+    system.write_text(SHOP)
+    specs = load_system(str(system)).specs()
+    backfill_files(specs, {"pay": file}, spine="pay", features=["twice", "twice", "doubled"], out=tmp_path / "out.parquet")
+    assert pl.read_parquet(tmp_path / "out.parquet").select("recent_sum_x_1d", "doubled", "twice").rows() == [
+        (0.0, 0.0, 0.0),
+        (0.5, 1.0, 2.0),
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -254,11 +254,19 @@ def test_pandas_arrow_lazy_and_files_give_the_same(tmp_path):
         (View("r", table(k=[1], event=[0], v=[1]), ["k"], "v"), "no time"),
         (View("r", table(k=[1], event=[0], v=[1]), ["k"], "event", rename={"v": "w"}), "none of its keys"),
         (View("r", table(k=[1], event=[0], v=[1]), ["k"], "event", ttl="soon"), "duration"),
+        (View("r", table(k=[1], event=[0], v=[1]), ["k"], "event", columns=["v", "v"]), "`v` twice"),
+        (View("r", pl.DataFrame({"k": [1], "event": ["never"]}), ["k"], "event"), "`event` of view `r`.*never"),
     ],
 )
 def test_what_does_not_fit_is_named(view, message):
     with pytest.raises(InvalidInput, match=message):
         point_in_time_join(table(k=[1], at=[1]), [view])
+
+
+def test_keys_beyond_an_int64_equal_only_themselves():
+    labels = table(k=[7, -1], at=[1, 1])
+    view = table(k=[0, 0], event=[0, 0], v=[1, 2]).with_columns(pl.Series("k", [7, 2**64 - 1], pl.UInt64))
+    assert values_of(labels, View("r", view, ["k"], "event")) == [1, None]
 
 
 def test_a_join_described_by_a_file(tmp_path):

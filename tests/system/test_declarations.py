@@ -113,6 +113,9 @@ WRONG = {
     "system.windows(Order, by='customer', over=['7d'], where=lambda amount: [True], n=hr.count())": "not a boolean",
     "system.windows(Order, by='customer', over=['7d'], where='amount > 1', n=hr.count())": "is not a function",
     "system.windows(Order, by='customer', over=['7d'], where=lambda *all: True, n=hr.count())": "has the parameter `*all`",
+    "@system.stream(id='a', key='a', time='at')\nclass A:\n    a: int\n    at: datetime\n    f: bool | None\n"
+    "system.windows(A, by='a', over=['7d'], name='g', where=lambda f: f, n=hr.count())\n"
+    "system.windows(A, by='a', over=['7d'], name='h', where=lambda f, a: f & (a > 1), n=hr.count())": "`where` fails on",
     "system.windows(Order, by='amount', over=['7d'], n=hr.count())": "view `amount` by `amount`, which is `float`",
     "system.windows(Order, by=('customer', 'customer'), over=['7d'], n=hr.count())": "names a field twice",
     "system.windows(Order, by='customer', over=['7d'], n=hr.mean('amount', empty='none'))": "empty='none', not a number",

@@ -52,7 +52,7 @@ def exchange(
     parts = urlsplit(url if "//" in url else f"http://{url}")
     headers = {"Content-Type": media_type, "Idempotency-Key": new_id()}
     if key:
-        headers["Authorization"] = f"Bearer {resolve_reference(key)}"
+        headers["Authorization"] = f"Bearer {_checked_key(resolve_reference(key))}"
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=ssl.create_default_context())
@@ -75,6 +75,13 @@ def exchange(
     if answer.status >= 400:
         raise _error(answer.status, content)
     return content
+
+
+def _checked_key(key: str) -> str:
+    """UsageError for what no header can hold; the key itself is not shown."""
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError("the key has a character that no key has, such as a line break", hint="copy it again")
+    return key
 
 
 def _error(status: int, content: bytes) -> HeadraceError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 F = TypeVar("F")
-Time = str | datetime
+Time = str | date
 Rows = pl.DataFrame | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
 
 
 class Client(Generic[F]):
-    """What `connect` gives; `F` is the frame of the library that was asked for. Times are RFC 3339 texts or datetimes; naive
-    ones are UTC. Errors are those of `headrace.kernel.errors`, over HTTP those that the server reported."""
+    """What `connect` gives; `F` is the frame of the library that was asked for. Times are RFC 3339 texts, datetimes, of which
+    naive ones are UTC, or dates, which are their first moment. Errors are those of `headrace.kernel.errors`, over HTTP those
+    that the server reported."""
 
     def __init__(self, source: TableSource, made: Callable[[pl.DataFrame], F]) -> None:
         self._source = source
@@ -77,8 +78,12 @@ def connect(
     return Client(source_of(load_settings(), url, key, system), made[frames])
 
 
-def _text(time: Time) -> str:
-    return time if isinstance(time, str) else format_time(to_micros(time))
+def _text(moment: Time) -> str:
+    if isinstance(moment, str):
+        return moment
+    if not isinstance(moment, date):
+        raise UsageError(f"`{moment!r}` is no time", hint="give a text like 2026-01-31T12:00:00Z, a datetime or a date")
+    return format_time(to_micros(moment if isinstance(moment, datetime) else datetime.combine(moment, time(), UTC)))
 
 
 def _same(frame: pl.DataFrame) -> pl.DataFrame:
@@ -91,6 +96,6 @@ def _to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
 
     columns = {}
     for column in frame:
-        values = pd.Series(column.to_numpy())
+        values = pd.Series(column.to_list() if column.dtype.is_nested() else column.to_numpy())
         columns[column.name] = values.dt.tz_localize("UTC") if isinstance(column.dtype, pl.Datetime) else values
     return pd.DataFrame(columns)

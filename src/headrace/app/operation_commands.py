@@ -87,6 +87,8 @@ def _callback(operation: Operation) -> Callable[..., int]:
         set_up_log(settings, least="warning")
         if data is not None and url is not None:
             raise UsageError("--data and --url are two ways to reach a system", hint="give one of them")
+        if operation.name in STANDALONE and url is not None:
+            raise UsageError(f"`headrace {operation.cli}` works on files and asks no system", hint="leave --url out")
         if operation.name in STANDALONE:
             result = operation.function(None, **arguments)
         elif settings.url and data is None:

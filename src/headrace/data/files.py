@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 from polars.exceptions import PolarsError
 
-from headrace.kernel.errors import InvalidInput, NotFound
+from headrace.kernel.errors import InvalidInput, NotFound, UsageError
 
 Format = Literal["parquet", "csv", "ndjson"]
 SUFFIXES: dict[str, Format] = {
@@ -37,6 +37,18 @@ def read_table(path: Path) -> pl.DataFrame:
         return pl.read_ndjson(content, infer_schema_length=None)
     except (PolarsError, OSError) as error:
         raise unreadable(path, kind, error) from None
+
+
+def check_out(path: Path, *inputs: Path) -> None:
+    """UsageError unless a Parquet file can be written to `path`, which must be none of the `inputs`. Asked before the work."""
+    if path.is_dir():
+        raise UsageError(f"`{path}` is a folder", hint="name a file: --out features.parquet")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder `{path.parent}`", hint="make it first")
+    if SUFFIXES.get(path.suffix.lower(), "parquet") != "parquet" or path.suffix.lower() == ".gz":
+        raise UsageError(f"`{path}` is not named as Parquet, which is what is written", hint=f"--out {path.stem}.parquet")
+    if path.exists() and any(given.exists() and path.samefile(given) for given in inputs):
+        raise UsageError(f"`{path}` is also read: it would be overwritten", hint="give --out another name")
 
 
 def write_table(frame: pl.DataFrame, path: Path) -> None:

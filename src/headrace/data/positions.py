@@ -60,16 +60,16 @@ def advance(ctx: Context, stream: str, partition: int, before: StreamPosition, a
     values = asdict(after)
     own = (table.c.system == ctx.system) & (table.c.stream == _row_of(stream, partition))
     with ctx.catalog.transaction() as connection:
+        same = own & (table.c.next_offset == before.next_offset)
+        if connection.execute(table.update().where(same).values(**values)).rowcount:
+            return
         found = connection.execute(select(table.c.next_offset).where(own)).scalar()
-        if (found or 0) != before.next_offset:
+        if found is not None or before.next_offset:
             raise Fenced(
                 f"partition {partition} of stream `{stream}` was applied up to {found} elsewhere, not {before.next_offset}",
                 hint="another process has taken over; it goes on there",
             )
-        if found is None:
-            connection.execute(table.insert().values(system=ctx.system, stream=_row_of(stream, partition), **values))
-        else:
-            connection.execute(table.update().where(own).values(**values))
+        connection.execute(table.insert().values(system=ctx.system, stream=_row_of(stream, partition), **values))
 
 
 def check_logs(ctx: Context) -> None:

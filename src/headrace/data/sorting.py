@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 import polars as pl
+
+from headrace.kernel.errors import EngineUnreachable
 
 RUN_BYTES = 192 << 20
 """Of events that are sorted in memory at once."""
@@ -86,9 +89,9 @@ class _Run:
         files = []
         for index, part in enumerate(frame.iter_slices(rows)):
             files.append(scratch / f"{number:05d}-{index:05d}.parquet")
-            with files[-1].open("wb") as file:
-                part.write_parquet(file, compression="lz4", statistics=False)
-                os.fsync(file.fileno())  # (the index must not name what a power failure takes)
+            content = io.BytesIO()
+            part.write_parquet(content, compression="lz4", statistics=False)
+            _write(files[-1], content.getvalue())
         return cls(files)
 
     @property
@@ -99,6 +102,17 @@ class _Run:
         """Read the next file when there are no rows in memory."""
         if self.loaded.is_empty() and self._files:
             self.loaded = pl.read_parquet(self._files.pop())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Durably: the index must not name what a power failure takes."""
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise EngineUnreachable(f"cannot sort in `{path.parent}`: {error.strerror}", hint="free disk space") from None
 
 
 def _merged(runs: list[_Run]) -> Iterator[pl.DataFrame]:

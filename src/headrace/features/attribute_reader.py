@@ -8,9 +8,8 @@ from struct import Struct
 
 import numpy as np
 
-from headrace.features.column_types import column_types
 from headrace.features.state import HEADER, texts_of
-from headrace.features.state_reader import StateReader, ViewValues, beyond_floats
+from headrace.features.state_reader import StateReader, ViewValues
 from headrace.features.timeline import ALWAYS
 from headrace.features.types import Ask, AttributeView
 from headrace.features.words import value_word
@@ -30,8 +29,6 @@ class AttributeReader(StateReader[AttributeView]):
         floats = [(place, name) for place, name in numbered if self.layout.field(name).type == "float"]
         self._floats = self._place(floats)
         self._numbers = self._place([pair for pair in numbered if pair not in floats])
-        kinds = column_types(view, self.layout.stream)
-        self._integers = [(view.columns[p], w) for p, w in zip(*self._numbers, strict=True) if kinds[view.columns[p]] == "int"]
         self._flags = {place: self._words[f"valid {name}"] for place, name in numbered if self._nullable(name)}
         self._only: slice | None = None
         if len(floats) == len(view.source_columns):
@@ -83,7 +80,7 @@ class AttributeReader(StateReader[AttributeView]):
         events = np.frombuffer(b"".join(chosen), np.int64).reshape(len(chosen), width)
         if self._only is not None:
             return ViewValues(events[:, self._only].view(np.float64), ages, {})
-        return ViewValues(self._values(events, gone), ages, self._large(events) | self._texts(events, gone, blobs))
+        return ViewValues(self._values(events, gone), ages, self._texts(events, gone, blobs))
 
     def _newest(self, words: memoryview[int], size: int, ask: Ask, is_event: bool) -> int:
         """Where the time of the newest of the `size` events that was known stands, before FIRST for none."""
@@ -117,10 +114,6 @@ class AttributeReader(StateReader[AttributeView]):
             values[events[:, word] == 0, place] = np.nan
         values[gone] = np.nan
         return values
-
-    def _large(self, events: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns of integers of the events where one is beyond those of float64."""
-        return {column: events[:, word] for column, word in self._integers if beyond_floats(events[:, word])}
 
     def _texts(self, events: np.ndarray, gone: Sequence[int], blobs: Sequence[Sequence[bytes | None]]) -> dict[str, np.ndarray]:
         """The columns of the events that are texts; None for the rows `gone`."""

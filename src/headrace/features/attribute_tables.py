@@ -80,6 +80,16 @@ def _from_pandas(name: str, column: Any) -> pl.Series:
     return values.set(pl.Series(missing), None)
 
 
+def _no_time(texts: pl.Series) -> str:
+    """The first of the texts that is no time; Polars takes the form of all from the first."""
+    given = texts.drop_nulls()
+    try:
+        parsed = given.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+    except PolarsError:
+        return str(given[0])
+    return str(given.filter(parsed.is_null())[0])
+
+
 def micros(frame: pl.DataFrame, name: str, where: str) -> pl.Series:
     """A time column as int64 microseconds; naive times are UTC."""
     if name not in frame.columns:
@@ -90,7 +100,11 @@ def micros(frame: pl.DataFrame, name: str, where: str) -> pl.Series:
     if column.dtype == pl.Date:
         column = column.cast(pl.Datetime("us"))
     if column.dtype == pl.String:
-        column = column.str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
+        try:
+            column = column.str.to_datetime(time_unit="us", time_zone="UTC")
+        except PolarsError:
+            wrong = _no_time(column)
+            raise InvalidInput(f"`{name}` of {where}: `{wrong}` is no time", hint="write 2026-01-31T12:00:00Z") from None
     if not isinstance(column.dtype, pl.Datetime):
         raise InvalidInput(f"`{name}` of {where} is {column.dtype}, no time", hint="convert it to a datetime")
     return column.dt.epoch("us")

@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 
 from headrace.data.types import StreamSpec
+from headrace.features.arguments import FLOAT, Dtype, argument_dtypes, array_of_series
 from headrace.features.arrivals import ARRIVAL, arrivals, in_order_of_knowledge, in_order_of_partitions
-from headrace.features.frames import AskingPoints, argument_array, frame_of, view_series, view_values
+from headrace.features.frames import AskingPoints, frame_of, view_series, view_values
+from headrace.features.online import asking_stream
 from headrace.features.reducers import Values
 from headrace.features.requests import evaluate_requests, ordered
-from headrace.features.state_reader import EXACT
 from headrace.features.timeline import ALWAYS
 from headrace.features.types import FeatureSet, StoredView
 from headrace.kernel.specs import Specs
@@ -86,17 +87,19 @@ def backfill(
 
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(evaluated, features.views))
-    return asking.with_columns(feature_columns(features, asking, dict(zip(features.views, results, strict=True)), specs))
+    values = dict(zip(features.views, results, strict=True))
+    return asking.with_columns(feature_columns(features, asking, values, specs, spine or asking_stream(features)))
 
 
 def feature_columns(
-    features: FeatureSet, asking: pl.DataFrame, views: Mapping[StoredView, list[Values]], specs: Specs
+    features: FeatureSet, asking: pl.DataFrame, views: Mapping[StoredView, list[Values]], specs: Specs, stream: str | None
 ) -> list[pl.Series]:
-    """The features as columns in model order, texts among them, from the values of the views."""
+    """The features as columns in model order, texts among them, from the values of the views; `asking` may hold columns of
+    views too. `stream`: that of which the rows are, None for none."""
     columns: dict[str, pl.Series] = {}
     for view, values in views.items():
         columns.update({series.name: series for series in view_series(view, values, specs)})
-    columns.update(_request_columns(features, asking, columns))
+    columns.update(_request_columns(features, asking, columns, argument_dtypes(features, specs, stream)))
     return [_without_nan(columns[name] if name in columns else asking[name]) for name in features.given]
 
 
@@ -105,33 +108,16 @@ def _without_nan(values: pl.Series) -> pl.Series:
     return values.fill_nan(None) if values.dtype.is_float() else values
 
 
-def _request_columns(features: FeatureSet, asking: pl.DataFrame, computed: Mapping[str, pl.Series]) -> dict[str, pl.Series]:
-    """The columns of the functions. A null makes an array of integers one of floats, which do not hold those beyond 2**53: rows
-    where such a column is null are given apart from the others."""
+def _request_columns(
+    features: FeatureSet, asking: pl.DataFrame, computed: Mapping[str, pl.Series], dtypes: Mapping[str, Dtype]
+) -> dict[str, pl.Series]:
+    """The columns of the functions."""
     functions = ordered(features)
-    made = [column for function in functions for column in function.columns]
     series = {**{name: asking[name] for name in asking.columns}, **computed}
-    read = {name: series[name] for function in functions for name in function.inputs if name in series}
-    code = np.zeros(len(asking), np.int64)
-    for column in read.values():
-        if column.dtype.is_integer() and column.null_count() and _beyond_floats(column):
-            code = np.unique(2 * code + column.is_null().to_numpy(), return_inverse=True)[1]
-    groups = [np.flatnonzero(code == number) for number in range(int(code.max(initial=0)) + 1)]
-    parts = []
-    for rows in groups:
-        given = read if len(groups) == 1 else {name: column[rows] for name, column in read.items()}
-        arrays = {name: argument_array(column) for name, column in given.items()}
-        evaluate_requests(functions, arrays, len(rows))
-        parts.append(pl.DataFrame([pl.Series(name, arrays[name]) for name in made]))
-    found = pl.concat(parts, how="vertical_relaxed")
-    if len(groups) > 1:
-        found = found[np.argsort(np.concatenate(groups))]
-    return {column.name: column for column in found.get_columns()}
-
-
-def _beyond_floats(values: pl.Series) -> bool:
-    low, high = values.cast(pl.Int64).min(), values.cast(pl.Int64).max()
-    return isinstance(low, int) and isinstance(high, int) and max(-low, high) > EXACT
+    read = dict.fromkeys(name for function in functions for name in function.inputs if name in series)
+    arrays = {name: array_of_series(series[name], dtypes.get(name, FLOAT)) for name in read}
+    evaluate_requests(functions, arrays, len(asking))
+    return {column: pl.Series(column, arrays[column]) for function in functions for column in function.columns}
 
 
 def streams_of(features: FeatureSet) -> list[str]:

@@ -10,12 +10,13 @@ from typing import Any
 
 import polars as pl
 
-from headrace.data.files import write_table
+from headrace.data.files import check_out, write_table
 from headrace.data.types import StreamSpec
 from headrace.features.asking import asking_points
 from headrace.features.backfill import backfill, streams_of
 from headrace.features.event_files import read_events
 from headrace.features.memory_budget import fits, memory_bytes
+from headrace.features.requests import with_inputs
 from headrace.features.spilled_backfill import Spilled
 from headrace.features.types import EventSpine, FeatureSet, FeatureSource, RequestFeatures, RequestField, stored_views
 from headrace.kernel.clocks import MACHINE
@@ -24,7 +25,8 @@ from headrace.kernel.specs import Specs
 
 
 def select_features(specs: Specs, stream: StreamSpec, names: Sequence[str] | None) -> FeatureSet:
-    """The views and functions called `names`, or fields of the asking event; by default all that it can be asked for."""
+    """The views and functions called `names` with what the functions read, or fields of the asking event; by default all that
+    it can be asked for."""
     declared: dict[str, FeatureSource] = {f.name: f for f in specs.all(RequestFeatures)}
     declared.update({view.name: view for view in stored_views(specs)})
     fields = {field.name for field in stream.fields}
@@ -43,7 +45,7 @@ def select_features(specs: Specs, stream: StreamSpec, names: Sequence[str] | Non
         if name not in declared and name not in fields:
             raise NotFound.of("feature", name, [*declared, *fields])
         sources.append(declared.get(name, RequestField(name)))
-    return FeatureSet(tuple(sources))
+    return with_inputs(sources, specs)
 
 
 def backfill_files(
@@ -65,6 +67,7 @@ def backfill_files(
     stream = specs.get(StreamSpec, spine)
     for name in streams:
         specs.get(StreamSpec, name)
+    check_out(out, *streams.values())
     chosen = select_features(specs, stream, features)
     needed = list(dict.fromkeys([spine, *streams_of(chosen)]))
     absent = [name for name in needed if name not in streams]

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from headrace.data.types import FieldType, StreamSpec
+from headrace.features.arguments import array_of_series, kept, predicate_dtypes
 from headrace.features.arrivals import arrivals, interleaved
 from headrace.features.codes import key_codes
 from headrace.features.column_types import column_types, output_aggregates
@@ -51,29 +52,17 @@ def frame_of(frames: Mapping[str, pl.DataFrame], stream: str) -> pl.DataFrame:
     return frames[stream]
 
 
-def argument_array(values: pl.Series) -> np.ndarray:
-    """A column as user functions take it: datetime64[us], int64, float64 (NaN for null), bool, object for text."""
-    dtype = values.dtype
-    if dtype == pl.String:
-        return values.to_numpy().astype(object)
-    if isinstance(dtype, pl.Datetime):
-        return values.dt.replace_time_zone(None).cast(pl.Datetime("us")).to_numpy()
-    if dtype.is_integer():
-        return values.cast(pl.Int64).to_numpy()
-    return values.to_numpy()
-
-
 def predicate_inputs(view: StoredView) -> tuple[str, ...]:
     """The columns that the view's `where` takes."""
     return () if view.predicate is None else tuple(inspect.signature(view.predicate).parameters)
 
 
-def passing(view: StoredView, frame: pl.DataFrame) -> np.ndarray:
+def passing(view: StoredView, stream: StreamSpec, frame: pl.DataFrame) -> np.ndarray:
     """bool [n]: the rows that the view's `where` keeps."""
     if view.predicate is None:
         return np.ones(len(frame), bool)
-    kept = np.asarray(view.predicate(**{name: argument_array(frame[name]) for name in predicate_inputs(view)}))
-    return np.broadcast_to(kept.astype(bool), len(frame))
+    arrays = {name: array_of_series(frame[name], dtype) for name, dtype in predicate_dtypes(view, stream).items()}
+    return kept(view.predicate, arrays, len(frame))
 
 
 def kernel_column(values: pl.Series, *, counted: bool = False) -> Column:
@@ -122,11 +111,12 @@ def _asked_keys(view: StoredView, points: AskingPoints, frame: pl.DataFrame) -> 
     return key, np.minimum(asked, int(key.max(initial=-1)) + 1)  # a key without events may have a code too high for KeyedTimes
 
 
-def _added(view: WindowView, points: AskingPoints, own: np.ndarray) -> np.ndarray:
+def _added(view: WindowView, stream: StreamSpec, points: AskingPoints, own: np.ndarray) -> np.ndarray:
     """Rows of the asking frame whose event the windows must add, because it is not in the log."""
     if not view.own_event or bool(np.all(own >= 0)) or not bool(points.is_event.any()):
         return np.zeros(0, np.int64)
-    return np.flatnonzero((own < 0) & points.is_event & passing(view, points.frame))
+    rows = np.flatnonzero((own < 0) & points.is_event)
+    return rows if view.predicate is None else rows[passing(view, stream, points.frame[rows])]
 
 
 def view_values(view: StoredView, points: AskingPoints, frames: Mapping[str, pl.DataFrame], specs: Specs) -> list[Values]:
@@ -159,11 +149,11 @@ def _windows(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.Dat
     stream = specs.get(StreamSpec, view.stream)
     frame = frame_of(frames, view.stream)
     key, asked_key = _asked_keys(view, points, frame)
-    kept = (key >= 0) if view.predicate is None else (key >= 0) & passing(view, frame)
-    if not bool(kept.all()):
-        frame, key = frame.filter(pl.Series(kept)), key[kept]
+    counts = (key >= 0) if view.predicate is None else (key >= 0) & passing(view, stream, frame)
+    if not bool(counts.all()):
+        frame, key = frame.filter(pl.Series(counts)), key[counts]
     own = np.where(asked_key < 0, -1, points.own)
-    adds = _added(view, points, own)
+    adds = _added(view, stream, points, own)
     added = np.full(len(own), -1, np.int64)
     added[adds] = len(frame) + np.arange(len(adds))
     rows = frame

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.data.files import write_table
+from headrace.data.files import check_out, write_table
 from headrace.features.attribute_tables import as_frame
 from headrace.features.point_in_time import View, point_in_time_join
 from headrace.kernel.clocks import MACHINE
@@ -59,6 +59,7 @@ def join_files(spec: Path, out: Path) -> dict[str, Any]:
         return beside if beside.is_file() or Path(path).is_absolute() else Path(path)
 
     views = [View(v.name, found(v.path), v.keys, v.time, v.created, v.ttl, v.rename, v.columns) for v in join.views]
+    check_out(out, found(join.labels.path), *(found(view.path) for view in join.views))
     labels = as_frame(found(join.labels.path))
     joined = point_in_time_join(labels, views, time=join.labels.time, as_known=join.as_known)
     write_table(joined, out)

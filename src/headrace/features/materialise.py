@@ -67,7 +67,7 @@ class ViewWriter:
         trim = NEVER if view.span is None else watermark - layout.stream.lateness - view.span
         kept = kept & (time > trim)
         if not layout.keeps_filtered and view.predicate is not None:
-            kept = kept & passing(view, frame)
+            kept = kept & passing(view, layout.stream, frame)
         code, _ = key_codes([frame[name] for name in view.by], [], len(frame), 0)
         kept &= code >= 0
         changes: Changes = {}

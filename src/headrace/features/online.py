@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.data.types import StreamSpec
 from headrace.engines.online.port import OnlineStore
-from headrace.features.arguments import request_array, same_nulls
+from headrace.features.arguments import FLOAT, NO_TIME, argument_dtypes, array_of_values
 from headrace.features.attribute_reader import AttributeReader
 from headrace.features.requests import evaluate_requests, ordered
 from headrace.features.types import Ask, AttributeView, FeatureRow, FeatureSet, RequestField, StoredView, WindowView
@@ -69,9 +68,6 @@ class FeatureReader:
         self._asking = asking or asking_stream(features)
         self._views = [_reader(view, specs, namespace) for view in features.views]
         self._partitioned = any(view.partitions > 1 for view in self._views)
-        types = {f.name: f.type for stream in specs.all(StreamSpec) for f in stream.fields}
-        if self._asking is not None:
-            types |= {f.name: f.type for f in specs.get(StreamSpec, self._asking).fields}
         counts = [view.key_count for view in self._views]
         ends = list(accumulate(counts))
         self._key_places = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
@@ -86,13 +82,13 @@ class FeatureReader:
         self._made = [(c, place[c]) for function in self._functions for c in function.columns]
         computed = {c for v in features.views for c in v.columns} | {c for c, _ in self._made}
         read = dict.fromkeys(name for function in self._functions for name in function.inputs)
-        self._arguments = {name: types.get(name, "float") for name in read if name not in computed}
-        dtypes = {c: d for v in self._views for c, d in zip(v.view.columns, v.dtypes(), strict=True)}
+        dtypes = argument_dtypes(features, specs, self._asking)
+        self._arguments = {name: dtypes.get(name, FLOAT) for name in read if name not in computed}
         texts = {c for v in features.views for c in v.texts}
         self._matrix = [place[name] for name in features.columns] if texts else None
         self._texts = [name for name in read if name in texts]
-        self._read_columns = [(name, place[name], dtypes[name]) for name in read if name in dtypes and name not in texts]
-        self._nullable = [place for _, place, dtype in self._read_columns if dtype.kind != "f"]
+        given = {c for v in features.views for c in v.columns if c not in texts}
+        self._read_columns = [(name, place[name], dtypes[name]) for name in read if name in given]
         self._needs = {is_event: self._needed(is_event) for is_event in (False, True)}
 
     def _needed(self, is_event: bool) -> tuple[str, ...]:
@@ -185,19 +181,19 @@ class FeatureReader:
         is_event = [ask.own_id is not None for ask in asks]
         is_none = [False] * len(asks)
         values = np.empty((len(asks), self._width))
-        exact: dict[str, np.ndarray] = {}
+        texts: dict[str, np.ndarray] = {}
         ages = []
         for view, place, keys in zip(self._views, self._places, self._key_places, strict=True):
             found = view.read(asks, blobs[keys], is_event if view.view.stream == self._asking else is_none)
             values[:, place] = found.values
-            if found.exact:
-                exact.update(found.exact)
+            if found.texts:
+                texts.update(found.texts)
             ages.append(found.ages)
         for name, column in self._fields:
             given = [ask.request[name] for ask in asks]
             values[:, column] = [np.nan if value is None else value for value in given]
         if self._functions:
-            self._evaluate(asks, values, exact)
+            self._evaluate(asks, values, texts)
         if self._matrix is not None:
             values = values[:, self._matrix]
         if len(ages) == 1:
@@ -207,33 +203,17 @@ class FeatureReader:
             known = [dict(zip(positions[0], age, strict=True)) for age in zip(*ages, strict=True)] or [{} for _ in asks]
         return list(map(FeatureRow, values, positions, known))
 
-    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, exact: Mapping[str, np.ndarray]) -> None:
-        """Fill in the columns of the functions, for all rows whose nulls are alike together."""
-        if len(asks) == 1:
-            self._evaluate_alike([0], asks, values, exact)
-            return
-        for group in same_nulls(self._arguments, [ask.request for ask in asks]):
-            alike: dict[bytes, list[int]] = {}
-            if self._nullable:
-                nulls = np.isnan(values[:, self._nullable])
-                for row in group:
-                    alike.setdefault(nulls[row].tobytes(), []).append(row)
-            for rows in alike.values() if alike else (group,):
-                self._evaluate_alike(rows, asks, values, exact)
-
-    def _evaluate_alike(
-        self, rows: list[int], asks: Sequence[Ask], values: np.ndarray, exact: Mapping[str, np.ndarray]
-    ) -> None:
-        arrays = {n: request_array(kind, [asks[row].request[n] for row in rows]) for n, kind in self._arguments.items()}
+    def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]) -> None:
+        """Fill in the columns of the functions."""
+        requests = [ask.request for ask in asks]
+        arrays = {n: array_of_values(n, [r[n] for r in requests], dtype) for n, dtype in self._arguments.items()}
         for name, place, dtype in self._read_columns:
-            column = values[rows, place]
-            if name in exact and not np.isnan(column[0]):
-                column = exact[name][rows]
-            elif dtype.kind != "f" and not np.isnan(column[0]):
-                column = column.astype(np.int64).astype(dtype) if dtype.kind == "M" else column.astype(dtype)
-            arrays[name] = column
-        arrays |= {name: exact[name][rows] for name in self._texts}
-        evaluate_requests(self._functions, arrays, len(rows))
-        chosen = slice(None) if len(rows) == len(asks) else rows
+            column = values[:, place].copy()
+            if dtype.kind == "M":
+                column[np.isnan(column)] = NO_TIME
+                column = column.astype(np.int64)
+            arrays[name] = column.astype(dtype, copy=False)
+        arrays |= {name: texts[name] for name in self._texts}
+        evaluate_requests(self._functions, arrays, len(asks))
         for name, place in self._made:
-            values[chosen, place] = arrays[name]
+            values[:, place] = arrays[name]

@@ -91,7 +91,8 @@ def _alike(view: View, mine: pl.Series, theirs: pl.Series) -> tuple[pl.Series, p
     if mine.dtype == theirs.dtype:
         return mine, theirs
     if mine.dtype.is_integer() and theirs.dtype.is_integer():
-        return mine.cast(pl.Int64), theirs.cast(pl.Int64)
+        # (one beyond 2**63 equals none of the other side, as null does)
+        return mine.cast(pl.Int64, strict=False), theirs.cast(pl.Int64, strict=False)
     text = (pl.String, pl.Categorical, pl.Enum)
     if isinstance(mine.dtype, text) and isinstance(theirs.dtype, text):
         return mine.cast(pl.String), theirs.cast(pl.String)
@@ -115,6 +116,9 @@ def _join(labels: pl.DataFrame, at: pl.Series, view: View, as_known: bool) -> li
         missing = [name for name in columns if name not in known]
         if missing:
             raise InvalidInput(f"{place} has no column `{missing[0]}`; it has {', '.join(known)}", hint="mend `columns`")
+        twice = [name for name in columns if columns.count(name) > 1]
+        if twice:
+            raise InvalidInput(f"{place} adds the column `{twice[0]}` twice", hint="name it once in `columns`")
         rows = _rows(view, labels, at, source, pairs, as_known)
         gather = pl.Series(np.where(rows < 0, 0, rows)).set(pl.Series(rows < 0), None)
         return [column.rechunk().gather(gather).alias(f"{view.name}__{column.name}") for column in source.read(columns)]
@@ -128,7 +132,7 @@ def _rows(
     table = source.read(list(dict.fromkeys([*(mine for mine, _ in pairs), *names])))
     sides = [_alike(view, table[mine], labels[theirs]) for mine, theirs in pairs]
     key, asked = key_codes([mine for mine, _ in sides], [theirs for _, theirs in sides], len(table), len(labels))
-    moments = [micros(table, name, view.name) for name in names]
+    moments = [micros(table, name, f"view `{view.name}`") for name in names]
     unfit = [column.is_null().to_numpy() for column in moments if column.null_count()]
     if int(key.min(initial=0)) < 0:
         unfit.append(key < 0)

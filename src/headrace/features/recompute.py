@@ -53,7 +53,7 @@ def recompute(
             return vector_values(view, route, logged, frames, specs)
         return view_values(view, _points(view, logged), frames, specs)
 
-    columns = feature_columns(features, table, {view: evaluated(view) for view in features.views}, specs)
+    columns = feature_columns(features, table, {view: evaluated(view) for view in features.views}, specs, stream)
     return matrix(features, pl.DataFrame(columns))
 
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 
 import numpy as np
 
-from headrace.features.types import FeatureSet, RequestFeatures
+from headrace.features.types import FeatureSet, FeatureSource, RequestFeatures, stored_views
 from headrace.kernel.errors import InvalidInput, InvalidSystem
+from headrace.kernel.specs import Specs
+
+
+def with_inputs(sources: Sequence[FeatureSource], specs: Specs) -> FeatureSet:
+    """The sources, each once, with the views and functions that give what their functions read."""
+    makers = {column: source for source in (*stored_views(specs), *specs.all(RequestFeatures)) for column in source.columns}
+    wanted: dict[str, FeatureSource] = {}
+    waiting = list(reversed(sources))
+    while waiting:
+        source = waiting.pop()
+        if source.name not in wanted:
+            wanted[source.name] = source
+            inputs = source.inputs if isinstance(source, RequestFeatures) else ()
+            waiting += [makers[column] for column in reversed(inputs) if column in makers]
+    return FeatureSet(tuple(wanted.values()))
 
 
 def ordered(features: FeatureSet) -> tuple[RequestFeatures, ...]:

@@ -17,7 +17,7 @@ from headrace.features.backfill import backfill, feature_columns, streams_of
 from headrace.features.memory_budget import PROCESS_BYTES, give_freed_memory_back
 from headrace.features.spilled_events import SpilledEvents, Spilling, spill_events
 from headrace.features.spilled_views import SpilledViews, ViewResults, columns_of, groups, without_rows
-from headrace.features.types import EventSpine, FeatureSet, RequestFeatures, RequestField, StoredView
+from headrace.features.types import EventSpine, FeatureSet, RequestFeatures
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.progress import report
 from headrace.kernel.specs import Specs
@@ -96,14 +96,14 @@ class Spilled:
     def _rows(self, spine: SpilledEvents, results: Sequence[ViewResults]) -> Iterator[pl.DataFrame]:
         schema: pl.Schema | None = None
         columns = self._columns()
-        nulls = spine.nulls.union(*(found.nulls for found in results))
         for number, frame in enumerate(spine.frames()):
             if frame.is_empty():
                 continue
             offsets = frame["_offset"].to_numpy()
             series = [column for found in results for column in found.of(number, offsets)]
             asking = frame.with_columns(pl.col(self.spine.time).alias("_at"), *series)
-            rows = asking.with_columns(self._made(asking, nulls)).select(*columns)
+            made = feature_columns(self.features, asking, {}, self.specs, self.spine.name)
+            rows = asking.with_columns(made).select(*columns)
             if schema is not None and rows.schema != schema:
                 name = next(name for name in columns if rows.schema[name] != schema[name])
                 raise InvalidInput(
@@ -122,14 +122,3 @@ class Spilled:
         frames = {name: without_rows(self.specs.get(StreamSpec, name)) for name in self._needed()}
         asking = asking_points(EventSpine(self.spine.name), frames, self.specs)
         return backfill(self.features, asking, frames, self.specs, spine=self.spine.name).select(self._columns())
-
-    def _made(self, asking: pl.DataFrame, nulls: set[str]) -> list[pl.Series]:
-        """The columns of the functions. One null makes the array that a function gets another one, so where the whole file
-        has a null, each part is given one: a last row, which is left out again."""
-        inputs = self._inputs()
-        if not inputs:
-            return []
-        sources = tuple(source for source in self.features.sources if not isinstance(source, StoredView | RequestField))
-        last = asking[-1:].with_columns(pl.lit(None, asking.schema[name]).alias(name) for name in inputs if name in nulls)
-        made = feature_columns(FeatureSet(sources), pl.concat([asking, last]), {}, self.specs)
-        return [column[:-1] for column in made]

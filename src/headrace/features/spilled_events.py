@@ -87,14 +87,13 @@ class Pieces:
 class SpilledEvents:
     """Events in arrival order in `files`: the wanted columns, `_offset` (growing) and `_created`.
 
-    `ends` are the offsets after each file, `dropped` those of redeliveries, `nulls` the columns that hold a null."""
+    `ends` are the offsets after each file, `dropped` those of redeliveries."""
 
     stream: StreamSpec
     rows: int = 0
     files: list[Path] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     dropped: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    nulls: set[str] = field(default_factory=set)
 
     def frames(self, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
         """The events, a file at a time, also where nothing of it is left."""
@@ -137,7 +136,6 @@ def spill_events(
         increasing = increasing and ids.dtype.is_integer() and bool((ids.diff().slice(1) > 0).all())
         increasing = increasing and (newest is None or not len(ids) or ids[0] > newest)
         newest = ids[-1] if len(ids) else newest
-        found.nulls.update(name for name in kept if part[name].null_count())
         created = pl.col(stream.created or stream.time).to_physical().alias("_created")
         offset = pl.int_range(found.rows, found.rows + len(part), dtype=pl.Int64).alias("_offset")
         target = spilling.folder / f"{stream.name}-{number}.arrow"

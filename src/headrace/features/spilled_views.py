@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -51,12 +51,10 @@ def columns_of(stream: StreamSpec, features: FeatureSet) -> list[str]:
 
 @dataclass
 class ViewResults:
-    """The values of a group of views on disk, by the file of the spine whose rows they belong to. `nulls`: columns with
-    a null anywhere."""
+    """The values of a group of views on disk, by the file of the spine whose rows they belong to."""
 
     views: tuple[StoredView, ...]
     pieces: Pieces
-    nulls: set[str] = field(default_factory=set)
 
     @property
     def columns(self) -> list[str]:
@@ -98,7 +96,6 @@ class SpilledViews:
             for wave in _waves(self._parts(views, pieces, name, most), THREADS * most):
                 for found in pool.map(computed, wave):
                     if found is not None:
-                        results.nulls.update(column for column in results.columns if found[column].null_count())
                         _by_file(results.pieces, found, ends)
         return results
 

@@ -143,7 +143,7 @@ class StateLayout:
         if "created" in self.words:
             columns["created"] = frame["_created"].to_numpy()
         if self.keeps_filtered:
-            columns["passes"] = passing(self.view, frame)
+            columns["passes"] = passing(self.view, self.stream, frame)
         for column in self.view.source_columns:
             columns[f"value {column}"] = value_words(frame[column])
             if f"valid {column}" in self.words:

@@ -7,8 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from headrace.data.types import FieldType, StreamSpec
-from headrace.features.column_types import column_types
+from headrace.data.types import StreamSpec
 from headrace.features.rekeyed_state import AppliedVector
 from headrace.features.routes import route_of
 from headrace.features.state import Applied, StateLayout
@@ -20,11 +19,6 @@ from headrace.kernel.partitions import base_of
 from headrace.kernel.specs import Specs
 from headrace.kernel.times import format_time
 
-ARRAYS: dict[FieldType, str] = {
-    "int": "int64", "float": "float64", "bool": "bool", "datetime": "datetime64[us]", "str": "object",
-}  # fmt: skip
-EXACT = 1 << 53
-"""Up to here float64 holds every integer."""
 NO_KEY = b"-"
 """A key that no state has: that of a request with a null in its key."""
 
@@ -34,17 +28,11 @@ View = TypeVar("View", bound=StoredView)
 
 class ViewValues(NamedTuple):
     """What some requests see of a view: `values` float64 [n, columns], NaN for null and for texts; the age of the newest
-    event of each key; what float64 does not hold by name of the column: texts, object [n], and integers where one is beyond
-    2**53, int64 [n], arbitrary where null."""
+    event of each key; the texts by name of the column, object [n]."""
 
     values: np.ndarray
     ages: Sequence[int | None]
-    exact: Mapping[str, np.ndarray]
-
-
-def beyond_floats(values: np.ndarray) -> bool:
-    """Whether one of these int64 may be none of float64."""
-    return bool(len(values)) and bool(values.max() > EXACT or values.min() < -EXACT)
+    texts: Mapping[str, np.ndarray]
 
 
 class StateReader(Generic[View]):
@@ -67,10 +55,6 @@ class StateReader(Generic[View]):
     def key_count(self) -> int:
         """The number of `keys`."""
         return 1 + self._has_texts
-
-    def dtypes(self) -> list[np.dtype[Any]]:
-        """The NumPy type of each column, as functions that read it take it."""
-        return [np.dtype(ARRAYS[kind]) for kind in column_types(self.view, self.layout.stream).values()]
 
     def keys(self, requests: Sequence[Mapping[str, Any]]) -> list[list[bytes]]:
         """What to read from the online store: the states, and their texts where they have any."""

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from headrace.features.arguments import request_array, same_nulls
-from headrace.features.column_types import aggregate_type
-from headrace.features.frames import predicate_inputs
+from headrace.features.arguments import array_of_values, kept, predicate_dtypes
 from headrace.features.reducers import Column, Dense, fill_empty, reduce_column
 from headrace.features.report_index import ReportIndex, reported_time
 from headrace.features.single_request import SingleRequest
 from headrace.features.slices import Slices, Window
 from headrace.features.state import HEADER, texts_of
-from headrace.features.state_reader import NO_KEY, StateReader, ViewValues, beyond_floats
+from headrace.features.state_reader import NO_KEY, StateReader, ViewValues
 from headrace.features.tiles import tile_runs
 from headrace.features.types import Aggregate, Ask, WindowView
 from headrace.features.words import value_word
@@ -33,10 +31,8 @@ class ViewReader(StateReader[WindowView]):
         super().__init__(view, specs, namespace)
         self._edges = np.array([*(-width - view.delay for _, width in view.over), -view.delay, 0], np.int64)
         self._fields = {name: self.layout.field(name) for name in view.source_columns}
-        self._inputs = {name: self.layout.field(name).type for name in predicate_inputs(view)}
+        self._inputs = predicate_dtypes(view, self.layout.stream)
         self._is_text = [f"{view.name}_{name}_{view.over[0][0]}" in view.texts for name, _ in view.aggregates]
-        kinds = [aggregate_type(aggregate, self.layout.stream) for _, aggregate in view.aggregates]
-        self._is_integer = [kind == "int" and a.column is not None for kind, (_, a) in zip(kinds, view.aggregates, strict=True)]
         self._enough = [self._least(aggregate) for _, aggregate in view.aggregates]
         self._indexes: list[ReportIndex] = []
         if view.join is not None and view.own_event:
@@ -87,10 +83,9 @@ class ViewReader(StateReader[WindowView]):
             ages.append(age)
             slices.add(window)
         reports = () if not self._indexes else [blobs[-1][row] for row in slices.added]
-        values, words, exact = self._reduce(slices, asks, at, reports)
-        if words:
-            exact |= self._texts(words, asks, blobs[1])
-        return ViewValues(values.reshape(len(asks), -1), ages, exact)
+        values, words = self._reduce(slices, asks, at, reports)
+        texts = self._texts(words, asks, blobs[1]) if words else {}
+        return ViewValues(values.reshape(len(asks), -1), ages, texts)
 
     def _read_single(self, single: SingleRequest, ask: Ask, blobs: Sequence[bytes | None], is_event: bool) -> ViewValues | None:
         adds = is_event and self.view.own_event and not self.view.delay
@@ -132,13 +127,9 @@ class ViewReader(StateReader[WindowView]):
             texts = [known[word] if there else None for word, there in zip(given.tolist(), defined.tolist(), strict=True)]
             column = np.empty(len(texts), object)
             column[:] = texts
-            found |= self._columns(number, column)
+            windows, names = len(self.view.over), self.view.columns[number :: len(self.view.aggregates)]
+            found |= {name: column[window::windows] for window, name in enumerate(names)}
         return found
-
-    def _columns(self, number: int, values: np.ndarray) -> dict[str, np.ndarray]:
-        """The values of an aggregate, for each request one of each window, by name of the column."""
-        windows, names = len(self.view.over), self.view.columns[number :: len(self.view.aggregates)]
-        return {name: values[window::windows] for window, name in enumerate(names)}
 
     def _adds(self, asks: Sequence[Ask], is_event: Sequence[bool]) -> Sequence[bool]:
         """The requests whose event is in their windows, also when it is not stored."""
@@ -148,12 +139,10 @@ class ViewReader(StateReader[WindowView]):
             return is_event
         adds = [False] * len(asks)
         rows = [row for row, event in enumerate(is_event) if event]
-        for group in same_nulls(self._inputs, [asks[row].request for row in rows]):
-            members = [rows[place] for place in group]
-            given = {n: request_array(k, [asks[row].request[n] for row in members]) for n, k in self._inputs.items()}
-            passes = np.broadcast_to(np.asarray(self.view.predicate(**given)), len(members))
-            for row, passed in zip(members, passes.tolist(), strict=True):
-                adds[row] = bool(passed)
+        if rows:
+            given = {n: array_of_values(n, [asks[row].request[n] for row in rows], d) for n, d in self._inputs.items()}
+            for row, passed in zip(rows, kept(self.view.predicate, given, len(rows)).tolist(), strict=True):
+                adds[row] = passed
         return adds
 
     def _own_place(self, words: np.ndarray, size: int, end: int, ask: Ask) -> int | None:
@@ -165,10 +154,10 @@ class ViewReader(StateReader[WindowView]):
 
     def _reduce(
         self, slices: Slices, asks: Sequence[Ask], at: np.ndarray, reports: Sequence[bytes | None]
-    ) -> tuple[np.ndarray, dict[int, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
+    ) -> tuple[np.ndarray, dict[int, tuple[np.ndarray, np.ndarray]]]:
         """float64 [n * windows, aggregates]: each window from its start in the slices to the end of its row; by the number
-        of an aggregate that is a text its words and whether they are there; the columns of integers of which one is beyond
-        those of float64. `reports` are the report entries of the added events."""
+        of an aggregate that is a text its words and whether they are there. `reports` are the report entries of the added
+        events."""
         starts, ends = np.array(slices.starts), np.array(slices.stops).repeat(len(self.view.over))
         keep: np.ndarray | None = None
         if self.layout.keeps_filtered:
@@ -180,7 +169,7 @@ class ViewReader(StateReader[WindowView]):
         dense = {n: self._dense(slices, keep, n, requests, runs) for n in self._fields}
         events = ends - starts
         values = np.empty((len(starts), len(self.view.aggregates)))
-        texts, exact = {}, dict[str, np.ndarray]()
+        texts = {}
         for number, (_, aggregate) in enumerate(self.view.aggregates):
             found = count = events
             if aggregate.column is not None:
@@ -195,12 +184,10 @@ class ViewReader(StateReader[WindowView]):
                 defined = None
                 if slices.fewest < self._enough[number]:
                     found, defined = fill_empty(aggregate, found, count)
-                if self._is_integer[number] and beyond_floats(found):
-                    exact |= self._columns(number, found)
                 if defined is not None:
                     found = np.where(defined, found, np.nan)
             values[:, number] = found
-        return values, texts, exact
+        return values, texts
 
     def _known(self, slices: Slices, keep: np.ndarray | None, at: np.ndarray, reports: Sequence[bytes | None]) -> np.ndarray:
         """int64 [events + 1]: how many events before each have been reported by the asking time of their row."""

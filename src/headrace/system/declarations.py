@@ -12,7 +12,6 @@ import numpy as np
 
 from headrace.data.retention import parse_retention
 from headrace.data.types import Expectation, Folder, JoinSpec, Query, SourceSpec, StreamSpec
-from headrace.features.column_types import column_types
 from headrace.features.types import (
     Aggregate,
     AttributeView,
@@ -37,7 +36,7 @@ from headrace.system.resolution import Everything, check_acyclic, default_spine,
 from headrace.system.source_terms import checked_source
 from headrace.system.stream_terms import check_join, check_roles, check_stream
 from headrace.system.terms import STREAM_NAMES, approval, micros, rate
-from headrace.system.trials import SAMPLES, try_features, try_predicate
+from headrace.system.trials import samples_of, try_features, try_predicate
 from headrace.training.types import ModelSpec
 
 Class = TypeVar("Class", bound=type)
@@ -147,7 +146,7 @@ class System:
         check_windows(view, spec)
         consistency.check_columns(view, self.specs(), place)
         self._add(view, view)
-        self._samples |= {name: SAMPLES[kind] for name, kind in column_types(view, spec).items()}
+        self._samples |= samples_of(view, spec)
         return view
 
     def attributes(
@@ -164,7 +163,7 @@ class System:
         check_attributes(view, spec, columns)
         consistency.check_columns(view, self.specs(), place)
         self._add(view, view)
-        self._samples |= {name: SAMPLES[kind] for name, kind in column_types(view, spec).items()}
+        self._samples |= samples_of(view, spec)
         return view
 
     def features(self, function: Function) -> Function:

@@ -10,6 +10,7 @@ from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader, asking_stream
+from headrace.features.requests import with_inputs
 from headrace.features.types import FeatureSet, RequestFeatures, StoredView, WindowView, stored_views
 from headrace.kernel.errors import InvalidInput, NotFound, UsageError
 from headrace.kernel.specs import Specs
@@ -65,16 +66,7 @@ def feature_set(specs: Specs, name: str) -> FeatureSet:
         return models[name].features
     if name not in sources:
         raise NotFound.of("feature or model", name, [*sources, *models])
-    makers = {column: source for source in sources.values() for column in source.columns}
-    wanted: dict[str, StoredView | RequestFeatures] = {}
-    waiting = [sources[name]]
-    while waiting:
-        source = waiting.pop()
-        if source.name not in wanted:
-            wanted[source.name] = source
-            inputs = source.inputs if isinstance(source, RequestFeatures) else ()
-            waiting += [makers[column] for column in inputs if column in makers]
-    return FeatureSet(tuple(wanted.values()))
+    return with_inputs([sources[name]], specs)
 
 
 def read(ctx: Context, name: str, fields: Sequence[str], at: str | None) -> ReadFeatures:

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from headrace.data.files import write_table
+from headrace.data.files import check_out, write_table
 from headrace.data.history import history
 from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
@@ -28,6 +28,8 @@ INSTANT = pl.Datetime("us", "UTC")
 def training_table(ctx: Context, model: str, *, start: str, end: str, known_at: str | None) -> pl.DataFrame:
     """The training set for asking times from `start` to before `end`, with the labels mature at `known_at`, by default now."""
     spec = ctx.specs.get(ModelSpec, model)
+    if parse_time(start) >= parse_time(end):
+        raise InvalidInput(f"no time is from {start} to before {end}", hint="give the earlier time first", field="start")
     return training_set(ctx, spec, start=parse_time(start), end=parse_time(end), known_at=_moment(ctx, known_at))
 
 
@@ -38,6 +40,7 @@ def export(ctx: Context, name: str, out: Path, *, start: str | None, end: str | 
         raise UsageError(f"the training set of `{name}` needs a time", hint="give `--from` and `--to`")
     if not is_model and (start is not None or end is not None):
         raise UsageError(f"`{name}` is no model: its values are asked at one time", hint="give `--known-at` alone")
+    check_out(out)
     if start is not None and end is not None:
         frame = training_table(ctx, name, start=start, end=end, known_at=known_at)
     else:

@@ -64,12 +64,12 @@ def show_feature(ctx: Context, *, name: str) -> FeatureInfo:
 
 
 @operation("features.read", permission=Permission.READ, http="POST /features/{name}/values", cli="features read")
-def read_features(ctx: Context, *, name: str, field: list[str], at: str | None = None) -> ReadFeatures:
+def read_features(ctx: Context, *, name: str, field: list[str] | None = None, at: str | None = None) -> ReadFeatures:
     """Read the values of a view, a function or all features of a model for one request, as of now, from the online store.
 
     The request is given as words `FIELD=VALUE`: `headrace features read customer customer_id=42`.
     """
-    return feature_catalogue.read(ctx, name, field, at)
+    return feature_catalogue.read(ctx, name, field or [], at)
 
 
 @operation("features.export", permission=Permission.READ, cli="features export")

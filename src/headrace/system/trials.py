@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from headrace.data.types import Field, FieldType, OneOf, Range, StreamSpec
+from headrace.features.arguments import argument_dtype, view_dtypes
+from headrace.features.column_types import column_types
+from headrace.features.types import StoredView
 from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.specs import Spec
 
@@ -35,10 +38,11 @@ def try_predicate(where: Callable[..., object], spec: StreamSpec, place: str) ->
                             hint="the parameters of `where` name fields of the stream")  # fmt: skip
     result = _called(where, {name: _sample(known[name]) for name in names}, place, "`where`")
     values = _array(result)
-    if values is None or values.dtype != np.bool_ or values.shape not in ((), (ROWS,)):
+    if values is None or not _is_boolean(values) or values.shape not in ((), (ROWS,)):
         raise InvalidSystem(
             f"{place}: `where` gave {_told(result)} for {ROWS} rows, not a boolean for each",
-            hint="compare arrays: `amount > 100`; combine with `&`, `|`, `~`: `(a > 1) & (b < 2)`",
+            hint="compare arrays: `amount > 100`; combine with `&`, `|`, `~`: `(a > 1) & (b < 2)`; "
+            "a `bool | None` is 1.0, 0.0 or NaN: `flag == 1`",
         )
 
 
@@ -71,6 +75,12 @@ def try_features(
     return columns
 
 
+def samples_of(view: StoredView, stream: StreamSpec) -> dict[str, np.ndarray]:
+    """A few values of each column of the view, as functions get them."""
+    kinds, dtypes = column_types(view, stream), view_dtypes(view, stream)
+    return {name: SAMPLES[kind].astype(dtypes[name]) for name, kind in kinds.items()}
+
+
 def _inputs(function: Callable[..., Any], place: str, name: str) -> Sequence[str]:
     parameters = inspect.signature(function).parameters.values()
     wrong = next((p for p in parameters if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)), None)
@@ -87,13 +97,14 @@ def _called(function: Callable[..., Any], arguments: Mapping[str, np.ndarray], p
     except Exception as error:
         raise InvalidSystem(
             f"{place}: {name} fails on sample rows: {error!r}",
-            hint="columns are arrays: no `and`, `or`, `if` on them; use `&`, `|`, `~`, np.where",
+            hint="columns are arrays: no `and`, `or`, `if` on them; use `&`, `|`, `~`, np.where; numbers and booleans "
+            "that may be null are floats: `flag == 1`",
         ) from error
 
 
 def _sample(field: Field) -> np.ndarray:
-    """A few values of the field, which its rules allow; a pattern is not followed."""
-    values: np.ndarray = SAMPLES[field.type].copy()
+    """A few values of the field, which its rules allow, as functions get them; a pattern is not followed."""
+    values: np.ndarray = SAMPLES[field.type].astype(argument_dtype(field.type, nullable=field.nullable))
     for rule in field.rules:
         if isinstance(rule, OneOf):
             values[:] = [rule.values[row % len(rule.values)] for row in range(ROWS)]
@@ -107,6 +118,11 @@ def _array(value: object) -> np.ndarray | None:
         return np.asarray(value)
     except ValueError:  # lists of different lengths
         return None
+
+
+def _is_boolean(values: np.ndarray) -> bool:
+    """Of booleans, or of what a `bool | None` is."""
+    return values.dtype == np.bool_ or (values.dtype.kind == "f" and bool(np.isin(values, (0.0, 1.0)).all()))
 
 
 def _told(value: object) -> str:

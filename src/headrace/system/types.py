@@ -34,8 +34,8 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class FeatureInfo:
     """A declared view or function. `by` and `stream` are those of a view, `reads` the columns that it reads; `definition` is
-    the hash of what it means; `position` the last applied offset of each stream in the online state (of all partitions together), -1 for none, null for
-    a function; `models` name it among their features."""
+    the hash of what it means; `position` the last applied offset of each stream in the online state (of all partitions
+    together), -1 for none, null for a function; `models` name it among their features."""
 
     name: str
     kind: str

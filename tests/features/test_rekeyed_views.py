@@ -163,11 +163,14 @@ def flowed(ctx, seed, count):
     return reads, members
 
 
-def drained(members):
-    while sum([member.step() for member in members]):
-        pass
+def drained(ctx, members=()):
+    """Apply everything that is there: the members give up what they have, and one takes it all."""
     for member in members:
         member.leave()
+    last = Applying(ctx, "last")
+    while last.step():
+        pass
+    last.leave()
 
 
 def everything(ctx):
@@ -194,7 +197,7 @@ def test_an_event_is_backfilled_with_what_had_been_created_in_other_partitions(t
     the order of (the newest creation in the partition so far, position)."""
     ctx = opened(tmp_path)
     _, members = flowed(ctx, 4, 60)
-    drained(members)
+    drained(ctx, members)
     sales, refunds = rows_of(ctx, "sale"), rows_of(ctx, "refund")
     newest = {}
     for row in sales:
@@ -230,7 +233,7 @@ def copied(ctx, folder):
 def test_a_lost_online_store_and_lost_topics_are_built_again_from_the_history(tmp_path, lost):
     ctx = opened(tmp_path)
     _, members = flowed(ctx, 5, 40)
-    drained(members)
+    drained(ctx, members)
     put(ctx, "sale", [sale(random.Random(6), 100 + n) for n in range(9)])  # the history is in the lake, these are in the log
     if lost != "topics":
         ctx.online.write({key: None for key, _ in list(ctx.online.scan(b"market/"))})
@@ -238,9 +241,9 @@ def test_a_lost_online_store_and_lost_topics_are_built_again_from_the_history(tm
     if lost != "online":
         rmtree(next(tmp_path.rglob("rekeyed")))
     ctx = opened(tmp_path)
-    drained([Applying(ctx, "a")])
+    drained(ctx)
     alone = copied(ctx, tmp_path / "alone")
-    drained([Applying(alone, "alone")])
+    drained(alone)
     values, positions = everything(ctx)
     assert (values, positions) == everything(alone)
     assert np.frombuffer(values).any()
@@ -253,7 +256,7 @@ def test_topics_drop_what_all_views_have_applied_and_a_lost_view_takes_it_from_t
     ctx = opened(tmp_path)
     ctx = replace(ctx, events=SegmentLog(tmp_path / "small", segment_bytes=4096))
     _, members = flowed(ctx, 7, 120)
-    drained(members)
+    drained(ctx, members)
     topics = {name: count for name, count in ctx.events.topics().items() if "/rekeyed/" in name}
     assert sorted(topics) == [f"market/rekeyed/sale/{by}" for by in ("-", "customer", "shop", "shop-id")]
     assert {info.name for info in listed(ctx)} == {view.name for view in VIEWS}, "no stream, no view of its own"
@@ -263,7 +266,7 @@ def test_topics_drop_what_all_views_have_applied_and_a_lost_view_takes_it_from_t
     for hashed in views:
         ctx.online.write({key: None for key, _ in list(ctx.online.scan(b"market/view/" + hashed))})
     assert everything(ctx) != before
-    drained([Applying(ctx, "a")])
+    drained(ctx)
     assert everything(ctx) == before
     ctx.close()
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop_world import LATE, ORDER, Faults, Killed, apply_all, dying, event
 
+from headrace.app.metrics import render_metrics
 from headrace.app.pages.rendering import page
 from headrace.app.status import status
 from headrace.data.appending import append_raw
@@ -219,6 +220,10 @@ def test_what_did_not_hold_in_the_last_day_is_in_the_status(make_context: MakeCo
     text = page("status.html", system=ctx.system, status=status(ctx), problems={}).body
     assert b"1 refused" in text
     assert b"3600 s old" in text
+    metrics = render_metrics(ctx, [])[0].decode().splitlines()
+    labels = 'rule="amount.range",severity="quarantine",stream="order",system="shop"'
+    assert f"headrace_contract_failures_total{{{labels}}} 1.0" in metrics
+    assert 'headrace_stream_check_good{rule="fresh",stream="order",system="shop"} 0.0' in metrics
     clock.set(NOW + DAY + 1)
     assert [r.rule for r in broken_lately(ctx)] == ["fresh"]
     assert broken_lately(make_context(Specs([ORDER]), clock=clock)) == [], "a rule that is no longer declared is none"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scenario import SPECS, bits, frames, histories
 
 from headrace.features.asking import asking_points
-from headrace.features.labels import label_rows
+from headrace.features.labels import known_frames, label_rows
 from headrace.features.types import Aggregate, EventSpine, Label, SnapshotSpine
 from headrace.kernel.times import DAY, to_micros
 
@@ -32,9 +32,13 @@ def report(number, at):
     return {"id": number, "at": at, "_offset": number}
 
 
-def labelled(label, payments, reports=(), *, known_at=99):
+def labelled(label, payments, reports=(), *, known_at=99, created=None):
+    """`created`: when each event of the label's stream was, by default at its time."""
     tables = frames(payments, list(reports))
-    value, trainable = label_rows(label, asking_points(EventSpine("pay"), tables, SPECS), tables, SPECS, known_at=known_at)
+    if created is not None:
+        tables[label.stream] = tables[label.stream].with_columns(pl.Series("_created", created, pl.Int64))
+    asking, known = asking_points(EventSpine("pay"), tables, SPECS), known_frames(label, tables, known_at)
+    value, trainable = label_rows(label, asking, known, SPECS, known_at=known_at)
     return value.to_list(), trainable.tolist()
 
 
@@ -63,12 +67,12 @@ def test_a_correction_is_the_value_and_of_equal_times_the_last_to_arrive():
 @pytest.mark.parametrize(("at", "value"), [(16, None), (17, 5.0), (40, 5.0)])
 def test_a_value_after_is_that_of_the_first_event_at_or_after(at, value):
     values, trainable = labelled(NEXT, [payment(0, 10), payment(1, at, x=5.0), payment(2, 50, x=6.0)], known_at=45)
-    assert (values[0], trainable[0]) == ((6.0, False) if value is None else (value, True))
+    assert (values[0], trainable[0]) == (value, value is not None)
 
 
 def test_a_value_after_is_known_with_its_event_and_ties_are_in_order_of_arrival():
     rows = [payment(0, 10), payment(1, 30, x=5.0), payment(2, 30, x=6.0), payment(3, 20, a=1)]
-    assert labelled(NEXT, rows, known_at=29) == ([5.0, None, None, None], [False] * 4)
+    assert labelled(NEXT, rows, known_at=29) == ([None] * 4, [False] * 4)
     assert labelled(NEXT, rows, known_at=30)[1] == [True, False, False, False]
 
 
@@ -80,6 +84,16 @@ def test_the_future_is_what_follows_and_ends_with_the_horizon():
     assert labelled(mean, rows)[1] == [True, True, True, True, False]
     zero = Label("future", "pay", ("a",), 7, aggregate=Aggregate("mean", "x", empty=0.0))
     assert labelled(zero, rows)[1] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("label", "before", "after"), [(REPORTED, 0, 1), (QUIET, 1, 0), (SETTLED, 3, 8), (NEXT, None, 5.0), (SPENT, 0.0, 5.0)]
+)
+def test_what_was_created_later_is_not_known(label, before, after):
+    rows = [payment(0, 10), payment(1, 17, x=5.0, y=8)]
+    reports, created = ([report(0, 12)], [30]) if label is REPORTED else ([], [10, 30])
+    assert labelled(label, rows, reports, known_at=29, created=created)[0][0] == before
+    assert labelled(label, rows, reports, known_at=30, created=created)[0][0] == after
 
 
 @pytest.mark.parametrize("label", [REPORTED, QUIET, SPENT, SETTLED])
@@ -108,15 +122,27 @@ def _asked(payments):
     return asking_points(EventSpine("pay"), tables, SPECS), tables
 
 
+LATER = st.lists(st.integers(0, 30), min_size=40, max_size=40)
+"""How long after its time each event was created."""
+
+
+def _known(events, later, known_at):
+    """When each was created, and those that are known at `known_at`."""
+    created = [event["at"] + gap for event, gap in zip(events, later, strict=False)]
+    return created, [event for event, at in zip(events, created, strict=True) if at <= known_at]
+
+
 @settings(max_examples=60, deadline=None)
-@given(histories(), st.integers(0, 60))
-def test_labels_equal_a_plain_loop(history, known_at):
+@given(histories(), st.integers(0, 60), LATER)
+def test_labels_equal_a_plain_loop(history, known_at, later):
     payments, reports = history
     over = [p["at"] + 7 <= known_at for p in payments]
-    reported = [int(any(r["id"] == p["id"] and p["at"] <= r["at"] <= p["at"] + 7 for r in reports)) for p in payments]
-    assert labelled(REPORTED, payments, reports, known_at=known_at) == (reported, over)
-    quiet = [int(not any(o["a"] == p["a"] and p["at"] < o["at"] <= p["at"] + 7 for o in payments)) for p in payments]
-    assert labelled(QUIET, payments, reports, known_at=known_at) == (quiet, over)
+    created, known = _known(reports, later, known_at)
+    reported = [int(any(r["id"] == p["id"] and p["at"] <= r["at"] <= p["at"] + 7 for r in known)) for p in payments]
+    assert labelled(REPORTED, payments, reports, known_at=known_at, created=created) == (reported, over)
+    created, known = _known(payments, later, known_at)
+    quiet = [int(not any(o["a"] == p["a"] and p["at"] < o["at"] <= p["at"] + 7 for o in known)) for p in payments]
+    assert labelled(QUIET, payments, reports, known_at=known_at, created=created) == (quiet, over)
 
 
 def _key(event, names):
@@ -124,12 +150,19 @@ def _key(event, names):
 
 
 @settings(max_examples=80, deadline=None)
-@given(histories(), st.integers(0, 60), st.sampled_from([("a",), ("b",), ("a", "b")]), st.sampled_from(("x", "y", "b", "flag")))
-def test_values_equal_a_plain_loop(history, known_at, by, column):
+@given(
+    histories(),
+    st.integers(0, 60),
+    LATER,
+    st.sampled_from([("a",), ("b",), ("a", "b")]),
+    st.sampled_from(("x", "y", "b", "flag")),
+)
+def test_values_equal_a_plain_loop(history, known_at, later, by, column):
     payments, _ = history
+    created, known = _known(payments, later, known_at)
     last, last_known, first, first_known = [], [], [], []
     for p in payments:
-        same = [] if None in _key(p, by) else [o for o in payments if _key(o, by) == _key(p, by)]
+        same = [] if None in _key(p, by) else [o for o in known if _key(o, by) == _key(p, by)]
         same.sort(key=lambda o: (o["at"], o["_offset"]))
         within = [o for o in same if p["at"] <= o["at"] <= p["at"] + 7]
         after = [o for o in same if o["at"] >= p["at"] + 7]
@@ -137,21 +170,25 @@ def test_values_equal_a_plain_loop(history, known_at, by, column):
         last_known.append(p["at"] + 7 <= known_at and last[-1] is not None)
         first.append(after[0][column] if after else None)
         first_known.append(first[-1] is not None and after[0]["at"] <= known_at)
-    assert labelled(Label("value", "pay", by, 7, column), payments, known_at=known_at) == (last, last_known)
-    assert labelled(Label("value_after", "pay", by, 7, column), payments, known_at=known_at) == (first, first_known)
+    asked = {"known_at": known_at, "created": created}
+    assert labelled(Label("value", "pay", by, 7, column), payments, **asked) == (last, last_known)
+    assert labelled(Label("value_after", "pay", by, 7, column), payments, **asked) == (first, first_known)
 
 
 @settings(max_examples=80, deadline=None)
-@given(histories(), st.integers(0, 60), st.sampled_from([("a",), (), ("a", "b")]), AGGREGATES, st.sampled_from((None, -1.0)))
-def test_the_future_equals_a_plain_loop(history, known_at, by, kind, empty):
+@given(
+    histories(), st.integers(0, 60), LATER, st.sampled_from([("a",), (), ("a", "b")]), AGGREGATES, st.sampled_from((None, -1.0))
+)
+def test_the_future_equals_a_plain_loop(history, known_at, later, by, kind, empty):
     payments, _ = history
+    created, known = _known(payments, later, known_at)
     expected = []
     for p in payments:
-        same = [] if None in _key(p, by) else [o for o in payments if _key(o, by) == _key(p, by)]
+        same = [] if None in _key(p, by) else [o for o in known if _key(o, by) == _key(p, by)]
         window = sorted((o for o in same if p["at"] < o["at"] <= p["at"] + 7), key=lambda o: (o["at"], o["_offset"]))
         expected.append(oracle.value(kind, None if kind == "count" else "x", window, empty=empty))
     label = Label("future", "pay", by, 7, aggregate=Aggregate(kind, None if kind == "count" else "x", empty=empty))
-    values, trainable = labelled(label, payments, known_at=known_at)
+    values, trainable = labelled(label, payments, known_at=known_at, created=created)
     assert [bits(v) for v in values] == [bits(v) for v in expected]
     assert trainable == [p["at"] + 7 <= known_at and v is not None for p, v in zip(payments, expected, strict=True)]
 

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from serving_world import FEATURES, SPECS, customer, linear_model, order, release, service, serving
 
+from headrace.app.metrics import render_metrics
+from headrace.app.pages.rendering import page
+from headrace.app.status import status
 from headrace.data.appending import append_raw
 from headrace.data.applying import StreamApplier
 from headrace.data.types import StreamSpec
@@ -17,6 +20,7 @@ from headrace.features.materialise import OnlineViews
 from headrace.features.state import HEADER, StateLayout
 from headrace.kernel.errors import NotFound
 from headrace.kernel.ids import key_bytes
+from headrace.kernel.times import SECOND, parse_time
 from headrace.serving.operations import check_parity
 from headrace.serving.parity import parity
 from headrace.serving.reading import prediction_records
@@ -118,6 +122,35 @@ def test_one_corrupted_online_value_is_the_one_that_is_reported(shop: Shop, erro
     wrong = found.differences[0]
     assert wrong.logged is not None and wrong.recomputed is not None
     assert wrong.logged - wrong.recomputed == pytest.approx(error, rel=0.3)
+
+
+def test_the_last_check_is_in_the_status_and_the_metrics(shop: Shop) -> None:
+    def figures() -> dict[str, str]:
+        lines = render_metrics(shop.ctx, [])[0].decode().splitlines()
+        label = '{service="quiet",system="shop"} '
+        found = (line.removeprefix("headrace_parity_").split(label) for line in lines if line.startswith("headrace_parity"))
+        return dict(found)
+
+    assert figures() == {} and status(shop.ctx).parity == [], "nothing was checked"
+    with serving(shop.ctx, MODELS) as client:
+        shop.append(3)
+        assert client.predict(shop.next())[0] == 200
+        shop.apply()
+    found = check_parity(shop.ctx, service=service.name)
+    assert found.values_stale > 0
+    (last,) = status(shop.ctx).parity
+    assert (last.service, last.values_compared, last.values_different) == ("quiet", len(FEATURES), 0)
+    assert (last.values_stale, last.max_staleness_s) == (found.values_stale, found.max_staleness_s)
+    shown = {name: float(value) for name, value in figures().items()}
+    assert shown == {
+        "values_compared": len(FEATURES), "values_different": 0, "values_stale": found.values_stale,
+        "max_staleness_seconds": found.max_staleness_s, "checked_timestamp_seconds": parse_time(last.checked_at) / SECOND,
+    }  # fmt: skip
+    assert b"Last parity check" in page("status.html", system="shop", status=status(shop.ctx), problems={}).body
+    with serving(shop.ctx, MODELS) as client:
+        assert client.predict(shop.next())[0] == 200
+    check_parity(shop.ctx, service=service.name)
+    assert figures()["values_compared"] == f"{2 * len(FEATURES):.1f}", "the last check takes the place of the one before"
 
 
 def test_features_sent_by_the_client_are_not_compared(shop: Shop) -> None:

@@ -118,7 +118,7 @@ WRONG = {
     "system.windows(A, by='a', over=['7d'], name='h', where=lambda f, a: f & (a > 1), n=hr.count())": "`where` fails on",
     "system.windows(Order, by='amount', over=['7d'], n=hr.count())": "view `amount` by `amount`, which is `float`",
     "system.windows(Order, by=('customer', 'customer'), over=['7d'], n=hr.count())": "names a field twice",
-    "system.windows(Order, by='customer', over=['7d'], n=hr.mean('amount', empty='none'))": "empty='none', not a number",
+    "system.windows(Order, by='customer', over=['7d'], n=hr.mean('amount', empty='none'))": "empty='none' and is `float`",
     "system.windows(Order, by='customer', over=['7d'], **{'my count': hr.count()})": "cannot name an aggregate",
     "for name, other in (('a', 'b_n'), ('a_b', 'n')):\n    system.windows(Order, by='customer', over=['7d'], name=name, "
     "**{other: hr.count()})": "gives the feature `a_b_n_7d`, as view `a`",

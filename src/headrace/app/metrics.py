@@ -12,7 +12,9 @@ from headrace.app.status import all_rollouts, service_health, stream_health
 from headrace.data.contract_results import rule_results, stream_checks
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
+from headrace.kernel.times import SECOND, parse_time
 from headrace.release.store import ACTIVE
+from headrace.serving.parity_results import last_results
 
 
 class _Figures(Collector):
@@ -24,6 +26,7 @@ class _Figures(Collector):
         yield from self._streams()
         yield from self._contracts()
         yield from self._services()
+        yield from self._parity()
         yield from self._rollouts()
         failing = GaugeMetricFamily(
             "headrace_worker_failing", "1 for a thread that fails and retries", labels=["system", "worker"]
@@ -79,6 +82,36 @@ class _Figures(Collector):
             if s.champion is not None:
                 champion.add_metric(name, s.champion)
         yield from (predictions, champion, weight)
+
+    def _parity(self) -> Iterator[Metric]:
+        labels = ["system", "service"]
+        compared = GaugeMetricFamily(
+            "headrace_parity_values_compared", "Values that the last parity check compared", labels=labels
+        )
+        different = GaugeMetricFamily(
+            "headrace_parity_values_different",
+            "Values of the last parity check that the event log does not give",
+            labels=labels,
+        )
+        stale = GaugeMetricFamily(
+            "headrace_parity_values_stale", "Values of the last parity check that were behind the newest events", labels=labels
+        )
+        staleness = GaugeMetricFamily(
+            "headrace_parity_max_staleness_seconds",
+            "How far values of the last parity check were behind, at most",
+            labels=labels,
+        )
+        checked = GaugeMetricFamily(
+            "headrace_parity_checked_timestamp_seconds", "When parity was last checked, Unix time", labels=labels
+        )
+        for found in last_results(self._ctx):
+            name = [self._ctx.system, found.service]
+            compared.add_metric(name, found.values_compared)
+            different.add_metric(name, found.values_different)
+            stale.add_metric(name, found.values_stale)
+            staleness.add_metric(name, found.max_staleness_s)
+            checked.add_metric(name, parse_time(found.checked_at) / SECOND)
+        yield from (compared, different, stale, staleness, checked)
 
     def _rollouts(self) -> Iterator[Metric]:
         counts: dict[tuple[str, str], int] = {}

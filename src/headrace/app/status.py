@@ -21,6 +21,7 @@ from headrace.registry.versions import versions
 from headrace.release import store
 from headrace.release.types import Rollout
 from headrace.serving import routes
+from headrace.serving.parity_results import ParityResult, last_results
 from headrace.serving.types import ServiceSpec
 from headrace.training.runs import runs
 from headrace.training.types import ModelSpec, Run
@@ -67,6 +68,7 @@ class Status:
     streams: list[StreamHealth]
     contracts: list[BrokenRule]
     services: list[ServiceHealth]
+    parity: list[ParityResult]
     alarms: list[Alarm]
     rollouts: list[Rollout]
     runs: list[Run]
@@ -75,8 +77,8 @@ class Status:
 
 @operation("system.status", permission=Permission.READ, http="GET /status", cli="status")
 def status(ctx: Context) -> Status:
-    """Show streams, staleness, contract rules that did not hold in the last day, champions, rollouts in progress, and the
-    last alarms, runs and versions."""
+    """Show streams, staleness, contract rules that did not hold in the last day, champions, the last parity checks,
+    rollouts in progress, and the last alarms, runs and versions."""
     models = ctx.specs.all(ModelSpec)
     newest = sorted((v for model in models for v in versions(ctx, model.name)), key=lambda v: v.created_at, reverse=True)
     return Status(
@@ -88,6 +90,7 @@ def status(ctx: Context) -> Status:
         streams=stream_health(ctx),
         contracts=broken_lately(ctx),
         services=service_health(ctx),
+        parity=last_results(ctx),
         alarms=alarms(ctx)[:SHOWN],
         rollouts=all_rollouts(ctx)[:SHOWN],
         runs=[run for run in runs(ctx) if run.parent is None][:SHOWN],

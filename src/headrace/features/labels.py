@@ -46,6 +46,12 @@ def label_rows(
     return value, over & value.is_not_null().to_numpy()
 
 
+def known_frames(label: Label, frames: Mapping[str, pl.DataFrame], known_at: int) -> dict[str, pl.DataFrame]:
+    """The frames with what had been created by `known_at` of the label's stream: what is told later, however old it is, was
+    not known to whoever trained then."""
+    return {**frames, label.stream: frame_of(frames, label.stream).filter(pl.col("_created") <= known_at)}
+
+
 class _Matches:
     """The events of the label's stream, ordered by (key, time, offset), and the keys that ask for them."""
 

@@ -75,7 +75,7 @@ class ViewWriter:
             if not kept.all():
                 frame, code = frame.filter(pl.Series(kept)), code[kept]
             oldest = watermark - layout.stream.lateness
-            changes.update(self._insert(frame, code, trim, oldest, guard))
+            changes = self._insert(frame, code, trim, oldest, guard)
         if self._index is not None:
             changes.update(self._index.forget(self._online, trim))
         return changes, watermark
@@ -86,9 +86,9 @@ class ViewWriter:
         entities = entity_keys(frame, self.layout.view.by, first)
         keys = self.layout.keys(entities)
         events = self.layout.events(frame)
-        changes: Changes = {}
+        joined: Changes = {}
         if self._index is not None:
-            changes = self._join(self._index, frame, events, [entities[number] for number in code.tolist()])
+            joined = self._join(self._index, frame, events, [entities[number] for number in code.tolist()])
         words = self.layout.words
         old, old_code, guards = unpack_states(self._online.get_many(keys), len(words))
         fresh = events[words["offset"]] > guards[code, 0]
@@ -105,7 +105,8 @@ class ViewWriter:
         index = index[time[index] > trim]
         sizes = np.bincount(code[index], minlength=len(keys))
         blobs = pack_states(events[:, index], sizes, position, guards[:, 1])
-        changes.update(zip(keys, blobs, strict=True))
+        changes: Changes = dict(zip(keys, blobs, strict=True))
+        changes.update(joined)
         if self.layout.view.text_sources:
             changes.update(self._texts(frame, entities, events[:, index], sizes))
         return changes

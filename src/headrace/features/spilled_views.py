@@ -19,7 +19,7 @@ from headrace.features.frames import DTYPES, predicate_inputs
 from headrace.features.memory_budget import row_bytes
 from headrace.features.spilled_cuts import EVENT_AT, Cutting, Part, Tables
 from headrace.features.spilled_events import Pieces, SpilledEvents, Spilling, bucket_of
-from headrace.features.types import FeatureSet, StoredView
+from headrace.features.types import FeatureSet, StoredView, WindowView
 from headrace.kernel.progress import report
 from headrace.kernel.specs import Specs
 
@@ -168,8 +168,27 @@ class SpilledViews:
             table = without_rows(self.streams[name].stream) if found is None else found.unique("_offset").sort("_offset")
             frames[name] = table
         asking = rows.with_columns(pl.col(spine.time).alias("_at"), pl.col("_offset").alias("_own"))
-        values = backfill(FeatureSet(views), asking, frames, self.specs, spine=self.spine)
-        return values.select("_own", *(column for view in views for column in view.columns))
+        values = [asking.select("_own")]
+        for members, needed in self._by_reach(views, asking, frames[view.stream]):
+            given = {**frames, view.stream: needed}
+            found = backfill(FeatureSet(members), asking, given, self.specs, spine=self.spine)
+            values.append(found.select(column for member in members for column in member.columns))
+        columns = [column for view in views for column in view.columns]
+        return pl.concat(values, how="horizontal").select("_own", *columns)
+
+    def _by_reach(
+        self, views: tuple[StoredView, ...], asking: pl.DataFrame, events: pl.DataFrame
+    ) -> Iterator[tuple[tuple[StoredView, ...], pl.DataFrame]]:
+        """The views with the events that they need: in a cut, where some reach further back than others."""
+        reaches = {view.span if isinstance(view, WindowView) else None for view in views}
+        if len(reaches) == 1 or len(events) <= len(asking):
+            yield views, events
+            return
+        time = pl.col(self.streams[views[0].stream].stream.time).to_physical()
+        low = asking["_at"].to_physical().min()
+        for reach in reaches:
+            members = tuple(view for view in views if (view.span if isinstance(view, WindowView) else None) == reach)
+            yield members, events if reach is None else events.filter(time > low - pl.lit(reach))
 
 
 def _waves(parts: Iterable[Part], rows: int) -> Iterator[list[Part]]:

@@ -11,7 +11,7 @@ from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.asking import asking_points, spine_stream
 from headrace.features.backfill import backfill, streams_of
-from headrace.features.labels import label_rows
+from headrace.features.labels import known_frames, label_rows
 from headrace.features.types import FeatureSet, Label, SnapshotSpine, Spine
 
 
@@ -38,7 +38,8 @@ def training_set(ctx: Context, model: Model, *, start: int, end: int, known_at: 
     frames = training_frames(ctx, model)
     stream = ctx.specs.get(StreamSpec, model.spine.stream)
     asking = asking_points(model.spine, frames, ctx.specs, start=start, end=end)
-    value, trainable = label_rows(model.label, asking, frames, ctx.specs, known_at=known_at)
+    known = known_frames(model.label, frames, known_at)
+    value, trainable = label_rows(model.label, asking, known, ctx.specs, known_at=known_at)
     asking = asking.with_columns(value.alias("_label")).filter(pl.Series(trainable))
     rows = backfill(model.features, asking, frames, ctx.specs, spine=spine_stream(model.spine))
     keys = model.spine.keys if isinstance(model.spine, SnapshotSpine) else (stream.key,)

@@ -5,7 +5,6 @@ Feature values are Float64 in a model's matrix (a null is NaN); in frames counts
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from headrace.data.types import JoinSpec
+from headrace.features.code_content import code_content
 from headrace.kernel.ids import content_hash
 from headrace.kernel.specs import Specs
 
@@ -94,7 +94,7 @@ class WindowView:
     @cached_property
     def definition_hash(self) -> str:
         """Identifies the state: two definitions of one name may live side by side."""
-        code = "" if self.predicate is None else inspect.getsource(self.predicate).strip()
+        code = "" if self.predicate is None else code_content(self.predicate, f"`where` of view `{self.name}` ({self.where})")
         return content_hash(
             [self.name, self.stream, self.by, self.over, [(n, a.kind, a.column, a.report, a.empty) for n, a in self.aggregates],
              None if self.join is None else [self.join.report, self.join.on], code, self.delay, self.own_event, self.resolution]
@@ -173,7 +173,7 @@ class RequestFeatures:
 
     @cached_property
     def definition_hash(self) -> str:
-        return content_hash([self.name, inspect.getsource(self.function)])[:16]
+        return content_hash([self.name, code_content(self.function, f"features `{self.name}` ({self.where})")])[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,10 @@ def compare(ctx: Context, service: str, champion: int, challenger: int, *, start
     """Score the asking points of [start, end) by both versions. The challenger passes when it is better by average
     precision or log loss and worse, with 95 % confidence, by neither.
 
-    Labels are those known at end + within. CheckFailed without a positive label among the rows.
+    Rows are those whose label is known by now. CheckFailed without a positive label among the rows.
     """
     spec = ctx.specs.get(ServiceSpec, service)
-    rows = training_set(ctx, spec.model, start=start, end=end, known_at=end + spec.model.label.within)
+    rows = training_set(ctx, spec.model, start=start, end=end, known_at=ctx.clock.now())
     labels = rows["label"].to_numpy().astype(np.float64)
     if not labels.any() or labels.all():
         raise CheckFailed(

@@ -8,7 +8,7 @@ from pathlib import Path
 from headrace.engines.context import Context
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
-from headrace.serving import routes
+from headrace.serving import parity_results, routes
 from headrace.serving.parity import Parity, parity
 from headrace.serving.reading import export
 from headrace.serving.types import ServiceSpec
@@ -70,5 +70,8 @@ def export_predictions(ctx: Context, *, service: str, out: Path) -> Exported:
     found_bad=lambda result: result.values_different > 0,
 )
 def check_parity(ctx: Context, *, service: str) -> Parity:
-    """Recompute every logged feature from the event log at its logged position; exit 1 on any difference."""
-    return parity(ctx, service)
+    """Recompute every logged feature from the event log at its logged position; exit 1 on any difference. The figures are
+    kept for the status and the metrics."""
+    found = parity(ctx, service)
+    parity_results.record(ctx, service, found)
+    return found

@@ -7,6 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from headrace.features.types import RequestFeatures, stored_views
 from headrace.kernel.errors import HeadraceError, InvalidSystem, NotFound
 from headrace.kernel.ids import content_hash
 from headrace.system.declarations import System
@@ -42,16 +43,18 @@ def load_system(reference: str) -> System:
     finally:
         sys.path.remove(str(path.parent))
     systems = {key: value for key, value in vars(module).items() if isinstance(value, System)}
-    if name:
-        if name not in systems:
-            raise NotFound.of("system", name, systems)
-        return systems[name]
-    if len(systems) != 1:
+    if name and name not in systems:
+        raise NotFound.of("system", name, systems)
+    if not name and len(systems) != 1:
         raise InvalidSystem(
             f"{path.name}:1: the file declares {len(systems)} systems: {', '.join(systems) or 'none'}",
             hint='declare one with `system = hr.System("name")`, or name one: FILE.py:NAME',
         )
-    return next(iter(systems.values()))
+    system = systems[name] if name else next(iter(systems.values()))
+    specs = system.specs()
+    for declared in [*stored_views(specs), *specs.all(RequestFeatures)]:
+        assert declared.definition_hash  # refused here if it has none, and known before the file is another
+    return system
 
 
 def _line(error: BaseException, path: Path) -> int:

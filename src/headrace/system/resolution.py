@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from headrace.data.types import FieldType, JoinSpec, StreamSpec
+from headrace.features.column_types import aggregate_type
 from headrace.features.requests import ordered
 from headrace.features.types import (
     Aggregate,
@@ -24,6 +26,12 @@ from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.specs import Specs
 
 NUMERIC = ("int", "float", "bool")
+EMPTY: Mapping[FieldType, tuple[str, str]] = {
+    "int": ("a whole number of 64 bits", "empty=0"),
+    "float": ("a number that a float of 64 bits is", "empty=0.0"),
+    "bool": ("0 or 1", "empty=0"),
+}
+"""What `empty=` may be of an aggregate by its type, and an example; what is absent has none."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +64,27 @@ def check_aggregate(label: str, aggregate: Aggregate, stream: StreamSpec, join: 
             f"{where}: `{label}` is a share of `{aggregate.report}`, but the windows are not over a stream joined with it",
             hint="windows(system.join(Stream, Report, on=...), ...)",
         )
-    if aggregate.empty is not None and type(aggregate.empty) not in (int, float):
-        raise InvalidSystem(f"{where}: `{label}` has empty={aggregate.empty!r}, not a number", hint="empty=0")
-    if aggregate.column is None:
-        return
-    if aggregate.column not in types:
+    if aggregate.column is not None and aggregate.column not in types:
         raise InvalidSystem(f"{where}: `{label}` aggregates `{aggregate.column}`; `{stream.name}` has {', '.join(types)}",
                             hint="name a field of the stream")  # fmt: skip
-    if aggregate.kind in ("sum", "mean", "min", "max", "std") and types[aggregate.column] not in NUMERIC:
-        found = f"the {aggregate.kind} of `{aggregate.column}`, which is `{types[aggregate.column]}`"
+    if aggregate.kind in ("sum", "mean", "min", "max", "std") and types[aggregate.column or ""] not in NUMERIC:
+        found = f"the {aggregate.kind} of `{aggregate.column}`, which is `{types[aggregate.column or '']}`"
         raise InvalidSystem(f"{where}: `{label}` is {found}", hint="aggregate an int, float or bool field")
+    kind = aggregate_type(aggregate, stream)
+    if aggregate.empty is not None and not _holds(kind, aggregate.empty):
+        allowed, hint = EMPTY.get(kind, ("none", "leave `empty=` out: the value over no events is null"))
+        raise InvalidSystem(f"{where}: `{label}` has empty={aggregate.empty!r} and is `{kind}`; allowed: {allowed}", hint=hint)
+
+
+def _holds(kind: FieldType, value: object) -> bool:
+    """Whether a column of the type holds the value as it is. A text or a time has none that would be a number."""
+    if kind == "bool":
+        return value in (0, 1)
+    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and math.isnan(value)):
+        return False
+    if kind == "int":
+        return value == value // 1 and -(2**63) <= value < 2**63
+    return kind == "float" and (isinstance(value, float) or (abs(value) < 2**1023 and int(float(value)) == value))
 
 
 def default_spine(model: str, given: Any, label: Label, everything: Everything, where: str) -> Spine:

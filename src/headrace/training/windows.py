@@ -8,7 +8,7 @@ from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.asking import asking_points, spine_stream
 from headrace.features.backfill import backfill
-from headrace.features.labels import label_rows
+from headrace.features.labels import known_frames, label_rows
 from headrace.features.training_set import training_frames
 from headrace.kernel.errors import CheckFailed
 from headrace.kernel.times import format_time
@@ -23,7 +23,8 @@ def judging_rows(
     features; only rows whose label is mature at `known_at`. CheckFailed when the test rows hold labels of one value."""
     frames = training_frames(ctx, spec)
     asking = asking_points(spec.spine, frames, ctx.specs, start=min(history_start, start), end=end)
-    value, mature = label_rows(spec.label, asking, frames, ctx.specs, known_at=known_at)
+    known = known_frames(spec.label, frames, known_at)
+    value, mature = label_rows(spec.label, asking, known, ctx.specs, known_at=known_at)
     asking = asking.with_columns(value.alias("label")).filter(pl.Series(mature))
     test = asking.filter(pl.col("_at").dt.epoch("us") >= start)
     labels = labels_of(test)

@@ -16,7 +16,7 @@ from headrace.features.asking import asking_points
 from headrace.features.backfill import backfill, streams_of
 from headrace.features.event_files import read_events
 from headrace.features.memory_budget import fits, memory_bytes
-from headrace.features.requests import with_inputs
+from headrace.features.requests import askable, with_inputs
 from headrace.features.spilled_backfill import Spilled
 from headrace.features.types import EventSpine, FeatureSet, FeatureSource, RequestFeatures, RequestField, stored_views
 from headrace.kernel.clocks import MACHINE
@@ -31,15 +31,7 @@ def select_features(specs: Specs, stream: StreamSpec, names: Sequence[str] | Non
     declared.update({view.name: view for view in stored_views(specs)})
     fields = {field.name for field in stream.fields}
     if names is None:
-        views = [view for view in stored_views(specs) if set(view.by) <= fields]
-        ready = fields | {column for view in views for column in view.columns}
-        functions: list[RequestFeatures] = []
-        waiting = specs.all(RequestFeatures)
-        while possible := [f for f in waiting if set(f.inputs) <= ready]:
-            functions += possible
-            ready |= {column for f in possible for column in f.columns}
-            waiting = [f for f in waiting if f not in possible]
-        return FeatureSet((*functions, *views))
+        return askable(specs, fields)
     sources: list[FeatureSource] = []
     for name in names:
         if name not in declared and name not in fields:

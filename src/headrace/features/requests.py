@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence, Set
 
 import numpy as np
 
@@ -23,6 +23,19 @@ def with_inputs(sources: Sequence[FeatureSource], specs: Specs) -> FeatureSet:
             inputs = source.inputs if isinstance(source, RequestFeatures) else ()
             waiting += [makers[column] for column in reversed(inputs) if column in makers]
     return FeatureSet(tuple(wanted.values()))
+
+
+def askable(specs: Specs, fields: Set[str]) -> FeatureSet:
+    """The views and functions that can be asked for by whoever has these fields."""
+    views = [view for view in stored_views(specs) if set(view.by) <= fields]
+    ready = fields | {column for view in views for column in view.columns}
+    functions: list[RequestFeatures] = []
+    waiting = specs.all(RequestFeatures)
+    while possible := [f for f in waiting if set(f.inputs) <= ready]:
+        functions += possible
+        ready |= {column for f in possible for column in f.columns}
+        waiting = [f for f in waiting if f not in possible]
+    return FeatureSet((*functions, *views))
 
 
 def ordered(features: FeatureSet) -> tuple[RequestFeatures, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from headrace.data.types import FieldType, StreamSpec
+from headrace.features.requests import askable
 from headrace.features.types import (
     FeatureSet,
     Label,
@@ -40,6 +41,26 @@ def check_columns(source: StoredView | RequestFeatures, declared: Specs, where: 
                 f"{where}: {source.kind} `{source.name}` gives the feature `{both}`, "
                 f"as {other.kind} `{other.name}` ({other.where}) does",
                 hint="give one of them another name",
+            )
+
+
+def check_hidden(declared: Specs, where: str) -> None:
+    """InvalidSystem when a stream has a field of the name of a feature that its events can be asked for."""
+    for stream in declared.all(StreamSpec):
+        fields = {field.name for field in stream.fields}
+        _check_hides(askable(declared, fields), fields, f"of stream `{stream.name}` ({stream.where})", where)
+
+
+def _check_hides(features: FeatureSet, fields: Set[str], of: str, where: str) -> None:
+    for source in features.sources:
+        if isinstance(source, RequestField):
+            continue
+        hidden = next((column for column in source.columns if column in fields), None)
+        if hidden is not None:
+            raise InvalidSystem(
+                f"{where}: the feature `{hidden}`, which {source.kind} `{source.name}` ({source.where}) gives, would hide the "
+                f"field of that name {of}",
+                hint="give the feature another name",
             )
 
 
@@ -137,6 +158,7 @@ def check_request(service: ServiceSpec, streams: Fields, appends: StreamSpec | N
     check_binary(service.name, service.model.name, service.model.label, service.where)
     features, where = service.model.features, service.where
     fields = {f.name: f.type for f in service.request}
+    _check_hides(features, fields.keys(), f"of the request of service `{service.name}`", where)
     needed = [source.name for source in features.sources if isinstance(source, RequestField)]
     needed += [key for view in features.views for key in view.by]
     for source in features.sources:

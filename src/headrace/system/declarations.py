@@ -294,5 +294,6 @@ class System:
         return name
 
     def _add(self, spec: Spec, declared: object) -> None:
+        consistency.check_hidden(Specs((*self._specs.values(), spec)), _where())
         self._specs[(spec.kind, spec.name)] = spec
         self._by_object[id(declared)] = spec

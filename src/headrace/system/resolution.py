@@ -148,6 +148,18 @@ def _check_keys(view: StoredView, fields: Mapping[str, str], everything: Everyth
                                 hint=f"ask with a field `{key}: {types[key]}`, or leave the view out")  # fmt: skip
 
 
+def _check_label_column(sources: Sequence[FeatureSource], spine: Spine, asking: StreamSpec, where: str) -> None:
+    """InvalidSystem when a column of the training set beside the label is called `label`."""
+    keys = spine.keys if isinstance(spine, SnapshotSpine) else (asking.key,)
+    given = {"key": keys, "time": (asking.time,)}
+    for source in sources:
+        given["feature"] = (source.name,) if isinstance(source, RequestField) else source.columns
+        role = next((role for role, columns in given.items() if "label" in columns), None)
+        if role is not None:
+            raise InvalidSystem(f"{where}: the {role} `label` would be in the training set beside the label, so named",
+                                hint=f"give the {role} another name")  # fmt: skip
+
+
 def resolve_features(features: Sequence[Any], spine: Spine, everything: Everything, where: str) -> tuple[FeatureSource, ...]:
     """The sources in model order. Functions may read what other sources give; a cycle is an error that names it."""
     asking = everything.specs[("stream", spine.stream)]
@@ -155,6 +167,7 @@ def resolve_features(features: Sequence[Any], spine: Spine, everything: Everythi
     if isinstance(spine, SnapshotSpine):
         fields[asking.time] = "datetime"
     sources = _sources(features, fields, everything, where)
+    _check_label_column(sources, spine, asking, where)
     ready = set(fields)
     for source in sources:
         ready.update(() if isinstance(source, RequestFeatures) else FeatureSet((source,)).given)

@@ -62,8 +62,8 @@ def try_features(
                             hint='return a dict of arrays: `return {"half": amount / 2}`')  # fmt: skip
     columns = {}
     for column, given in result.items():
-        if not isinstance(column, str) or not column.isidentifier() or column in inputs:
-            wrong = "which it reads" if column in inputs else "which is no name"
+        if not isinstance(column, str) or not column.isidentifier() or column in inputs or column.startswith("_"):
+            wrong = "which it reads" if column in inputs else "which is no name or begins with `_`"
             raise InvalidSystem(f"{place}: {name} gives the column {column!r}, {wrong}", hint="give the column another name")
         values = _array(given)
         if values is None or values.dtype.kind not in "biuf" or values.shape not in ((), (ROWS,)):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headrace.data.applying import StreamApplier
+from headrace.data.applying import Sink, StreamApplier
 from headrace.data.fencing import Fence
 from headrace.data.lake_sink import FLUSH_SECONDS, LakeSink
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.engines.events.port import Member
 from headrace.features.materialise import OnlineViews
+from headrace.features.rekeyed_views import Rekeying
 from headrace.features.types import stored_views
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import Fenced
@@ -24,28 +25,32 @@ MAX_RECORDS = 65_536
 
 
 class _Share:
-    """One partition number of every stream that has so many: streams of one partition are joined, so one process applies
-    them all."""
+    """One partition number of every stream and of every re-keyed topic that has so many: streams of one partition are joined,
+    so one process applies them all."""
 
     def __init__(self, ctx: Context, views: OnlineViews, partition: int) -> None:
         specs = [spec for spec in ctx.specs.all(StreamSpec) if spec.partitions > partition]
         fences = {spec.name: Fence(ctx, spec.name, partition) for spec in specs}
         views.rebuild(partition, fences)
         self._lake = {spec.name: LakeSink(ctx, spec, partition) for spec in specs}
-        self._appliers = [
-            StreamApplier(ctx, spec, [views.sink, self._lake[spec.name]], partition, fence=fences[spec.name]) for spec in specs
-        ]
+        self._rekeying = Rekeying(ctx, views.views, partition, fences)
+        self._appliers = []
+        for spec in specs:
+            sinks: list[Sink] = [views.sink, self._rekeying.sink, self._lake[spec.name]]
+            self._appliers.append(StreamApplier(ctx, spec, sinks, partition, fence=fences[spec.name]))
 
     def step(self, max_records: int) -> int:
-        return sum(applier.step(max_records) for applier in self._appliers)
+        return sum(applier.step(max_records) for applier in self._appliers) + self._rekeying.step()
 
     def commit(self) -> None:
         for sink in self._lake.values():
             sink.commit()
+        self._rekeying.flush()
 
     def flush(self) -> None:
         for sink in self._lake.values():
             sink.flush()
+        self._rekeying.flush()
 
 
 class Applying:

@@ -35,7 +35,8 @@ def predictions_frame(ctx: Context, service: str, start_offset: int = 0) -> pl.D
     """The log as INTERFACE.md exports it: `prediction_id, at, version, role, read_position, entity_key, score`, then the
     model's features as Float64.
 
-    `read_position` is JSON, {view: {stream: last applied offset}}; `score` is null where the model failed.
+    `read_position` is JSON, {view: {stream: last applied position}}, of a re-keyed view {view: {stream@partition: last applied
+    position}}; `score` is null where the model failed.
     """
     spec = ctx.specs.get(ServiceSpec, service)
     columns = spec.model.features.columns

@@ -12,23 +12,25 @@ from pathlib import Path
 import pytest
 from running import Running
 from test_run import until
-from worker_world import Workers, append, apply_all, opened, outcome, story, wait_applied
+from worker_world import Workers, append, apply_all, opened, outcome, returns, story, wait_applied
 
 from headrace.kernel.clocks import MACHINE
 
 
 def _storm(tmp_path: Path, kills: int, events: int, seed: int) -> None:
-    """Workers are killed at random moments and started again while the stream flows."""
-    chosen, values = random.Random(seed), story(events, seed)
+    """Workers are killed at random moments and started again while the streams flow."""
+    chosen, values, reports = random.Random(seed), story(events, seed), returns(events, seed)
     ctx, alone = opened(tmp_path / "data"), opened(tmp_path / "alone")
     append(alone, values, 500)
+    append(alone, reports, 500, stream="return")
     apply_all(alone)
     workers = Workers(tmp_path / "data", ["a", "b", "c"])
     for name in workers.names:
         workers.start(name)
     parts = [values[len(values) * n // kills : len(values) * (n + 1) // kills] for n in range(kills)]
-    for part in parts:
+    for number, part in enumerate(parts):
         append(ctx, part[: len(part) // 2], 500)
+        append(ctx, reports[len(reports) * number // kills : len(reports) * (number + 1) // kills], 500, stream="return")
         name = workers.some(chosen)
         MACHINE.sleep(chosen.uniform(0.0, 0.3))
         append(ctx, part[len(part) // 2 :], 500)

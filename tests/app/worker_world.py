@@ -27,7 +27,6 @@ from headrace.data.appending import append_raw
 from headrace.data.history import history, log_history
 from headrace.data.quarantine import entries
 from headrace.data.status import stream_status
-from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.engines.open import open_context
 from headrace.features.online import FeatureReader
@@ -52,7 +51,15 @@ class Order:
     id: str
     at: datetime
     customer: int
+    shop: str | None
     amount: float
+
+
+@system.stream(id="n", key="n", time="at", partitions=3)
+class Return:
+    n: int
+    id: str
+    at: datetime
 
 
 by_customer = system.windows(
@@ -64,17 +71,41 @@ by_customer = system.windows(
     last=hr.last("amount"),
     kinds=hr.distinct("id"),
 )
+
+
+def known(customer: Any) -> Any:
+    """Not strange."""
+    return customer < 1000
+
+
+returned = system.join(Order, Return, on="id")
+by_shop = system.windows(Order, by="shop", over=["1d", "7d"], n=hr.count(), total=hr.sum("amount"), last=hr.last("amount"))
+everyone = system.windows(
+    Order, by=(), over=["1d"], name="everyone", where=known, n=hr.count(), total=hr.sum("amount"), who=hr.distinct("customer")
+)
+risk = system.windows(returned, by="shop", over=["7d"], name="risk", n=hr.count(), share=hr.share(Return))
 SPECS = system.specs()
-(SPEC,) = SPECS.all(StreamSpec)
-FEATURES = FeatureSet((by_customer,))
+STREAMS = ("order", "return")
+SHOPS = ("north", "east", "south", "west")
+FEATURES = FeatureSet((by_customer, by_shop, everyone, risk))
 
 
 def opened(folder: Path) -> Context:
     return open_context(Settings(data=folder), "shared", SPECS, clock=FixedEventClock(NOW))
 
 
-def event(id: str, customer: int, at: int, amount: float) -> bytes:
-    return json.dumps({"id": id, "at": format_time(at), "customer": customer, "amount": amount}).encode()
+def event(id: str, customer: int, at: int, amount: float, shop: str | None = None) -> bytes:
+    return json.dumps({"id": id, "at": format_time(at), "customer": customer, "shop": shop, "amount": amount}).encode()
+
+
+def returns(count: int, seed: int) -> list[bytes]:
+    """Every fifth order comes back, some before it is there."""
+    chosen = random.Random(seed)
+    numbers = range(0, count, 5)
+    times = (START + number * (18 * DAY) // count + chosen.randrange(DAY) for number in numbers)
+    ids = (max(number - chosen.randrange(-40, 80), 0) for number in numbers)
+    rows = ({"n": n, "id": f"e{i}", "at": format_time(at)} for n, i, at in zip(numbers, ids, times, strict=True))
+    return [json.dumps(row).encode() for row in rows]
 
 
 def story(count: int, seed: int) -> list[bytes]:
@@ -84,7 +115,8 @@ def story(count: int, seed: int) -> list[bytes]:
     for number in range(count):
         at = START + number * (18 * DAY) // count - chosen.randrange(2 * DAY) * (number % 10 == 0)
         customer = int(CUSTOMERS * chosen.random() ** 2)
-        values.append(event(f"e{number}", customer, at, chosen.randrange(10_000) / 100))
+        shop = chosen.choice((*SHOPS, SHOPS[0], None))
+        values.append(event(f"e{number}", customer, at, chosen.randrange(10_000) / 100, shop))
         if number % 7 == 0:
             values.append(chosen.choice([value for value in values[-400:] if b"same" not in value]))
         if number % 23 == 0:
@@ -115,8 +147,8 @@ class Outcome:
 
 def outcome(ctx: Context) -> Outcome:
     """Checks what must hold in itself: the lake has each event once, and online values are those of the log."""
-    (status,) = stream_status(ctx)
-    assert status.lag == 0
+    status, others = stream_status(ctx)
+    assert status.lag == others.lag == 0
     rows = ctx.lake.read("shared/streams/order")
     assert rows.select("_partition", "_offset").n_unique() == rows.height == status.accepted
     assert rows["id"].n_unique() == rows.height, "no id is accepted twice"
@@ -126,13 +158,17 @@ def outcome(ctx: Context) -> Outcome:
     assert len(refused) == len(set(refused)) == status.quarantined
     reader = FeatureReader(ctx.online, ctx.namespace, FEATURES, SPECS, asking="order")
     at = START + 17 * DAY
-    everyone = [{"customer": customer} for customer in [*range(CUSTOMERS), *range(STRANGE, STRANGE + 100)]]
-    found = [reader.read(request, at, None) for request in everyone]
-    reads = [LoggedRead(request, at, None, row.positions) for request, row in zip(everyone, found, strict=True)]
-    again = recompute(FEATURES, reads, {"order": from_log}, SPECS, asking="order")
+    customers = [*range(CUSTOMERS), *range(STRANGE, STRANGE + 100)]
+    asked = [{"customer": customer, "shop": SHOPS[customer % 4], "id": None} for customer in customers]
+    found = [reader.read(request, at, None) for request in asked]
+    reads = [LoggedRead(request, at, None, row.positions) for request, row in zip(asked, found, strict=True)]
+    frames = {"order": from_log, "return": log_history(ctx, "return")}
+    again = recompute(FEATURES, reads, frames, SPECS, asking="order")
     values = np.array([row.values for row in found])
     assert values.tobytes() == again.tobytes(), "parity"
-    assert values[:CUSTOMERS, 0].sum() > 0
+    columns = dict(zip(FEATURES.columns, values[:CUSTOMERS].T, strict=True))
+    assert all(columns[name].any() for name in ("customer_n_1d", "shop_total_7d", "everyone_n_1d", "risk_share_7d"))
+    assert columns["shop_n_7d"].tolist() == columns["risk_n_7d"].tolist()
     normal = from_lake.filter(from_lake["customer"] < STRANGE)
     return Outcome(
         sorted(normal.select("id", "customer").rows()),
@@ -196,14 +232,14 @@ class Workers:
 
 def wait_applied(ctx: Context, seconds: float = 120.0) -> None:
     deadline = MACHINE.monotonic() + seconds
-    while stream_status(ctx)[0].lag:
+    while any(status.lag for status in stream_status(ctx)):
         assert MACHINE.monotonic() < deadline, f"not applied: {stream_status(ctx)}"
         MACHINE.sleep(0.05)
 
 
-def append(ctx: Context, values: Sequence[bytes], batch: int) -> None:
+def append(ctx: Context, values: Sequence[bytes], batch: int, *, stream: str = "order") -> None:
     for first in range(0, len(values), batch):
-        append_raw(ctx, "order", values[first : first + batch])
+        append_raw(ctx, stream, values[first : first + batch])
 
 
 def main(folder: Path, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headrace.data.applying import AppliedBatch, StreamApplier
+from headrace.data.applying import AppliedBatch, Sink, StreamApplier
 from headrace.data.fencing import Fence
 from headrace.data.lake_sink import FLUSH_SECONDS, LakeSink
 from headrace.data.types import StreamSpec
@@ -12,6 +12,8 @@ from headrace.engines.context import Context
 from headrace.engines.events.port import Member
 from headrace.features.arriving import ArrivingViews, lag
 from headrace.features.materialise import OnlineViews
+from headrace.features.rekeyed_views import Rekeying
+from headrace.features.routes import route_of
 from headrace.features.types import StoredView
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import Fenced
@@ -28,13 +30,13 @@ FAR_BEHIND = 262_144
 
 
 class _Share:
-    """One partition number of every stream that has so many: streams of one partition are joined, so one process applies
-    them all."""
+    """One partition number of every stream and of every re-keyed topic that has so many: streams of one partition are joined,
+    so one process applies them all."""
 
     def __init__(self, ctx: Context, views: list[StoredView], partition: int) -> None:
         self._ctx, self._partition = ctx, partition
-        far = [view for view in views if lag(ctx, view, partition) > FAR_BEHIND]
-        near = [view for view in views if view not in far]
+        direct = [view for view in views if not route_of(view, ctx.specs).rekeyed]
+        near = [view for view in direct if lag(ctx, view, partition) <= FAR_BEHIND]
         self._hashes = {view.definition_hash for view in near}
         self._online = OnlineViews(ctx, near)
         self._arriving: list[ArrivingViews] = []
@@ -43,11 +45,12 @@ class _Share:
         self._fences = {spec.name: Fence(ctx, spec.name, partition) for spec in specs}
         self._online.rebuild(partition, self._fences)
         self._lake = {spec.name: LakeSink(ctx, spec, partition) for spec in specs}
-        self._appliers = [
-            StreamApplier(ctx, spec, [self._sink, self._lake[spec.name]], partition, fence=self._fences[spec.name])
-            for spec in specs
-        ]
-        self.need(far)
+        self._rekeying = Rekeying(ctx, views, partition, self._fences)
+        self._appliers = []
+        for spec in specs:
+            sinks: list[Sink] = [self._sink, self._rekeying.sink, self._lake[spec.name]]
+            self._appliers.append(StreamApplier(ctx, spec, sinks, partition, fence=self._fences[spec.name]))
+        self.need(views)
 
     def _sink(self, batch: AppliedBatch) -> None:
         self._online.sink(batch)
@@ -55,9 +58,11 @@ class _Share:
             arriving.sink(batch)
 
     def need(self, views: list[StoredView]) -> None:
-        """Keep these views from here on: the new ones are built meanwhile; the others go on until the share is opened again."""
+        """Keep these views from here on: the new ones are built meanwhile, those that are re-keyed between two steps; the others
+        go on until the share is opened again."""
+        self._rekeying.need(views)
         known = self._hashes.union(*(arriving.hashes for arriving in self._arriving))
-        new = [view for view in views if view.definition_hash not in known]
+        new = [view for view in views if view.definition_hash not in known and not route_of(view, self._ctx.specs).rekeyed]
         if new:
             self._arriving.append(ArrivingViews(self._ctx, new, self._partition, self._fences))
             self._arriving[-1].begin()
@@ -71,15 +76,17 @@ class _Share:
     def step(self, max_records: int) -> int:
         for arriving in self._arriving:
             arriving.at_boundary()
-        return sum(applier.step(max_records) for applier in self._appliers)
+        return sum(applier.step(max_records) for applier in self._appliers) + self._rekeying.step()
 
     def commit(self) -> None:
         for sink in self._lake.values():
             sink.commit()
+        self._rekeying.flush()
 
     def flush(self) -> None:
         for sink in self._lake.values():
             sink.flush()
+        self._rekeying.flush()
 
 
 class Applying:

@@ -62,7 +62,8 @@ def _logs(ctx: Context) -> Iterator[Finding]:
         ).all()
     bad = 0
     for stream, applied in rows:
-        end = ctx.events.end(ctx.namespace.stream(stream), 0)
+        name, _, partition = stream.partition("@")
+        end = ctx.events.end(ctx.namespace.stream(name), int(partition or 0))
         if end < applied:
             bad += 1
             cause = f"it was applied up to offset {applied}: the events between are lost"

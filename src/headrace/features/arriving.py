@@ -17,6 +17,8 @@ from headrace.data.positions import position
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.materialise import OnlineViews, ViewWriter, positions_of
+from headrace.features.rekeyed_state import AppliedVector
+from headrace.features.routes import route_of
 from headrace.features.state import StateLayout
 from headrace.features.types import StoredView
 from headrace.kernel.errors import Fenced, NotReady
@@ -26,6 +28,8 @@ from headrace.kernel.partitions import base_of
 MOST_WAITING = 2_000_000
 """Events that may wait in memory; with more, the history is read on instead."""
 AT_ONCE = 16
+ON_ITS_WAY = 65_536
+"""Events that a re-keyed view may lack of what its streams are applied to."""
 
 
 class _Stoppable(OnlineViews):
@@ -123,8 +127,23 @@ class ArrivingViews:
 
 def are_behind(ctx: Context, views: Sequence[StoredView]) -> list[str]:
     """The names of the views whose online state is not yet where their streams are applied to."""
-    streams = {view.stream: ctx.specs.get(StreamSpec, view.stream).partitions for view in views}
-    return [view.name for view in views if any(lag(ctx, view, partition) for partition in range(streams[view.stream]))]
+    return [view.name for view in views if _is_behind(ctx, view)]
+
+
+def _is_behind(ctx: Context, view: StoredView) -> bool:
+    """A re-keyed view is always a little behind while events flow: what is on its way is no part of its history."""
+    route = route_of(view, ctx.specs)
+    layout = StateLayout(view, ctx.specs.get(StreamSpec, view.stream), ctx.namespace)
+    if not route.rekeyed:
+        return any(lag(ctx, view, partition) > 0 for partition in range(layout.stream.partitions))
+    ends = {name: [base_of(p) + position(ctx, name, p).next_offset for p in range(n)] for name, n in route.sources.items()}
+    for partition in range(route.partitions):
+        blob = ctx.online.get(layout.applied_key_of(partition))
+        reached = AppliedVector.unpack(blob, route).streams
+        missing = max(end - 1 - at for name, found in ends.items() for end, at in zip(found, reached[name], strict=True))
+        if missing > (0 if blob is None else ON_ITS_WAY):
+            return True
+    return False
 
 
 def check_built(ctx: Context, views: Sequence[StoredView]) -> None:

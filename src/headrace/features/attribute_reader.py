@@ -8,13 +8,13 @@ from struct import Struct
 
 import numpy as np
 
-from headrace.data.types import StreamSpec
 from headrace.features.state import HEADER, texts_of
 from headrace.features.state_reader import StateReader, ViewValues
 from headrace.features.timeline import ALWAYS
 from headrace.features.types import Ask, AttributeView
 from headrace.features.words import value_word
 from headrace.kernel.namespace import Namespace
+from headrace.kernel.specs import Specs
 
 FIRST = HEADER.size // 8
 """Where the words of the events begin among those of a state."""
@@ -23,8 +23,8 @@ FIRST = HEADER.size // 8
 class AttributeReader(StateReader[AttributeView]):
     """One view of attributes."""
 
-    def __init__(self, view: AttributeView, stream: StreamSpec, namespace: Namespace) -> None:
-        super().__init__(view, stream, namespace)
+    def __init__(self, view: AttributeView, specs: Specs, namespace: Namespace) -> None:
+        super().__init__(view, specs, namespace)
         numbered = [(place, name) for place, name in enumerate(view.source_columns) if name not in view.text_columns]
         floats = [(place, name) for place, name in numbered if self.layout.field(name).type == "float"]
         self._floats = self._place(floats)

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import polars as pl
 
+from headrace.data.types import StreamSpec
 from headrace.features.arguments import FLOAT, Dtype, argument_dtypes, array_of_series
+from headrace.features.arrivals import ARRIVAL, arrivals, in_order_of_knowledge, in_order_of_partitions
 from headrace.features.frames import AskingPoints, frame_of, view_series, view_values
 from headrace.features.online import asking_stream
 from headrace.features.reducers import Values
@@ -26,12 +28,23 @@ def in_order_of_creation(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.sort("_created", "_offset").with_columns(_offset=pl.int_range(pl.len(), dtype=pl.Int64))
 
 
+def arranged(frame: pl.DataFrame, stream: StreamSpec, *, spine: bool) -> pl.DataFrame:
+    """The events with the order in which they became known: to the asking events of the same stream (`spine`), or by time. Of
+    a stream of several partitions their positions break ties, as online; else this order does."""
+    if stream.partitions > 1:
+        return in_order_of_partitions(frame) if spine else in_order_of_knowledge(frame)
+    return frame if spine else in_order_of_creation(frame)
+
+
 def created_positions(frame: pl.DataFrame, at: np.ndarray) -> np.ndarray:
-    """The last offset of the events, in order of creation, with `_created` <= at, -1 for none: what was known by then."""
+    """The last arrival of the events with `_created` <= at, -1 for none: what was known by then."""
     if not len(frame):
         return np.full(len(at), -1, np.int64)
-    offsets = np.append(frame["_offset"].to_numpy(), -1)
-    return offsets[np.searchsorted(frame["_created"].to_numpy(), at, side="right") - 1]
+    created, known = frame["_created"].to_numpy(), arrivals(frame)
+    if ARRIVAL in frame.columns:
+        order = np.argsort(known)
+        created, known = created[order], known[order]
+    return np.append(known, -1)[np.searchsorted(created, at, side="right") - 1]
 
 
 def asking_points_of(
@@ -42,9 +55,17 @@ def asking_points_of(
     reported = np.full(len(at), ALWAYS)
     if view.stream == spine:
         own = asking["_own"].to_numpy()
-        return AskingPoints(asking, at, own, own, reported, own >= 0)
+        return AskingPoints(asking, at, _own_arrivals(frame_of(frames, spine), own), own, reported, own >= 0)
     own = np.full(len(at), -1, np.int64)
     return AskingPoints(asking, at, created_positions(frame_of(frames, view.stream), at), own, reported, own >= 0)
+
+
+def _own_arrivals(frame: pl.DataFrame, own: np.ndarray) -> np.ndarray:
+    """The arrivals of the asking events; `own` itself where these are the offsets."""
+    if ARRIVAL not in frame.columns:
+        return own
+    place = np.searchsorted(frame["_offset"].to_numpy(), own)
+    return np.where(own < 0, -1, np.append(frame[ARRIVAL].to_numpy(), -1)[place])
 
 
 def backfill(
@@ -54,10 +75,12 @@ def backfill(
 
     `asking` comes from `asking_points`. A row is asked at `_at`, with everything seen of `spine` (the stream whose events
     the rows are) up to its own offset, and of other streams what was known by then (`_created` <= `_at`); reports count
-    from their event time on. `spine` is None when the rows are no events.
+    from their event time on. Of the spine's other partitions it sees what was known when it became known itself
+    (`arrivals.in_order_of_partitions`). `spine` is None when the rows are no events.
     """
 
-    frames = {name: frame if name == spine else in_order_of_creation(frame) for name, frame in frames.items()}
+    found = frames.items()
+    frames = {name: arranged(frame, specs.get(StreamSpec, name), spine=name == spine) for name, frame in found}
 
     def evaluated(view: StoredView) -> list[Values]:
         return view_values(view, asking_points_of(view, asking, frames, spine), frames, specs)

@@ -11,6 +11,7 @@ import polars as pl
 
 from headrace.data.types import FieldType, StreamSpec
 from headrace.features.arguments import array_of_series, kept, predicate_dtypes
+from headrace.features.arrivals import arrivals, interleaved
 from headrace.features.codes import key_codes
 from headrace.features.column_types import column_types, output_aggregates
 from headrace.features.hyperloglog import DISTINCT_BOUND
@@ -31,7 +32,8 @@ DTYPES: dict[FieldType, pl.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class AskingPoints:
-    """Where a view is asked, arrays int64 [n]: `at` microseconds; `position`, `reported` as in the kernel; `own` offset
+    """Where a view is asked, arrays int64 [n]: `at` microseconds; `position`, `reported` as in the kernel (of the events'
+    `arrivals`); `own` offset
     of the asking event in the view's stream at that position, -1 when it is not there. `is_event` bool [n]: which rows of the
     frame are events of the view's stream, so that `own_event` can add them."""
 
@@ -89,7 +91,7 @@ def _reports(view: WindowView, on: pl.Series, frames: Mapping[str, pl.DataFrame]
     reports = frame_of(frames, view.join.report).select(
         pl.col(view.join.on).cast(on.dtype).alias("on"),
         pl.col(time).to_physical().alias("time"),
-        pl.col("_offset").alias("offset"),
+        pl.Series("offset", arrivals(frame_of(frames, view.join.report))),
     )
     rows = pl.DataFrame({"on": on}).with_row_index("row")
     found = rows.join(reports, on="on", how="inner").sort("row", maintain_order=True)
@@ -130,7 +132,7 @@ def _attributes(view: AttributeView, points: AskingPoints, frames: Mapping[str, 
     if not bool(np.all(key >= 0)):
         frame, key = frame.filter(pl.Series(key >= 0)), key[key >= 0]
     time = frame[specs.get(StreamSpec, view.stream).time].to_physical().to_numpy()
-    events = KnownEvents(key, time, frame["_created"].to_numpy(), frame["_offset"].to_numpy())
+    events = KnownEvents(key, time, frame["_created"].to_numpy(), frame["_offset"].to_numpy(), arrivals(frame))
     rows = newest_known(events, Moments(asked_key, points.at, points.position, points.own))
     if view.ttl is not None and len(time):
         rows = np.where(points.at - time[rows] > view.ttl, -1, rows)
@@ -163,7 +165,7 @@ def _windows(view: WindowView, points: AskingPoints, frames: Mapping[str, pl.Dat
     reports = None if view.join is None else _reports(view, rows[view.join.on], frames, specs)
     time = frame[stream.time].to_physical().to_numpy()
     every = points.position is points.own and np.array_equal(own, frame["_offset"].to_numpy())
-    timeline = Timeline(Events(key, time, frame["_offset"].to_numpy(), columns, reports))
+    timeline = Timeline(Events(key, time, frame["_offset"].to_numpy(), columns, reports, interleaved(frame)))
     asked = Asked(asked_key, points.at, points.position, own, points.reported, added)
     results = evaluate(view, timeline, None if every else asked)
     return [_decoded(a, v, rows) for (_, a), v in zip(output_aggregates(view), results, strict=True)]

@@ -59,11 +59,12 @@ def _before_own(timeline: Timeline, asked: Asked, ends: np.ndarray, own_event: b
 def _masked(view: WindowView, timeline: Timeline, asked: Asked, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Rows whose slice holds an event that arrived after the asking position: none when the asking event is the newest
     seen and no event of the key came late."""
-    candidates = (asked.position != asked.own) | (asked.own < 0) | (view.predicate is not None)
+    anyway = view.predicate is not None or timeline.events.arrived is not None
+    candidates = (asked.position != asked.own) | (asked.own < 0) | anyway
     if len(timeline.late) and bool(timeline.late.any()):
         candidates |= timeline.late[np.clip(asked.key, 0, len(timeline.late) - 1)]
     rows = np.flatnonzero(candidates & (ends > starts))
-    offset = timeline.events.offset
+    offset = timeline.events.arrival
     if not len(rows) or not len(offset):
         return rows[:0]
     spare = np.append(offset, -1)
@@ -124,8 +125,8 @@ def _reduce_gathered(
     index[added] = asked.added[adds]
     seen = np.ones(len(index), bool)
     time = asked.time[row]
-    if len(timeline.events.offset):
-        seen = timeline.events.offset.take(index, mode="clip") <= asked.position[row]
+    if len(timeline.events.arrival):
+        seen = timeline.events.arrival.take(index, mode="clip") <= asked.position[row]
         seen[added] = True
         old = np.delete(np.arange(len(index)), added)
         time[old] = timeline.events.time[index[old]]

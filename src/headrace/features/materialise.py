@@ -18,7 +18,9 @@ from headrace.engines.context import Context
 from headrace.engines.online.port import OnlineStore
 from headrace.features.codes import key_codes
 from headrace.features.frames import passing
+from headrace.features.rekeyed_state import applied_by_all
 from headrace.features.report_index import Changes, ReportIndex
+from headrace.features.routes import route_of
 from headrace.features.state import NEVER, Applied, StateLayout, entity_keys, pack_states, pack_texts, texts_of, unpack_states
 from headrace.features.timeline import ALWAYS, order
 from headrace.features.types import AttributeView, StoredView
@@ -31,29 +33,39 @@ CHUNK = 262_144
 
 
 class ViewWriter:
-    """The state of one view, of the keys of one partition; every method returns what has to be written with it, at once."""
+    """The state of one view, of the keys of one partition; every method returns what has to be written with it, at once.
+    `interleaved`: the events of a key do not come in the order of their positions."""
+
+    interleaved = False
 
     def __init__(self, online: OnlineStore, layout: StateLayout, partition: int = 0) -> None:
         self.layout = layout
         self._online = online
         self._applied_key = layout.applied_key_of(partition)
         join = layout.view.join
-        self._index = None if join is None else ReportIndex(layout, join.on)
+        self._index = None if join is None else ReportIndex(layout, join.on, partition)
 
     def applied(self) -> Applied:
         return Applied.unpack(self._online.get(self._applied_key))
 
     def apply_events(self, frame: pl.DataFrame, next_offset: int) -> Changes:
-        """Insert the events in order, late ones too, and trim by the stream's watermark what no window can reach."""
+        """Insert the events in order, late ones too."""
         applied = self.applied()
         if next_offset - 1 <= applied.stream:
             return {}
+        fresh = frame["_offset"].to_numpy() > applied.stream
+        changes, watermark = self.event_changes(frame, fresh, applied.watermark, next_offset - 1)
+        changes[self._applied_key] = Applied(next_offset - 1, applied.report, watermark).pack()
+        return changes
+
+    def event_changes(self, frame: pl.DataFrame, kept: np.ndarray, watermark: int, guard: int) -> tuple[Changes, int]:
+        """Of the events that are `kept`, which have positions above the guards of their states; and the stream's watermark
+        with them, by which what no window can reach is trimmed."""
         layout, view = self.layout, self.layout.view
         time = physical(frame[layout.stream.time]).to_numpy()
-        kept = frame["_offset"].to_numpy() > applied.stream
-        watermark = max(applied.watermark, int(time[kept].max(initial=NEVER)))
+        watermark = max(watermark, int(time[kept].max(initial=NEVER)))
         trim = NEVER if view.span is None else watermark - layout.stream.lateness - view.span
-        kept &= time > trim
+        kept = kept & (time > trim)
         if not layout.keeps_filtered and view.predicate is not None:
             kept = kept & passing(view, layout.stream, frame)
         code, _ = key_codes([frame[name] for name in view.by], [], len(frame), 0)
@@ -63,11 +75,10 @@ class ViewWriter:
             if not kept.all():
                 frame, code = frame.filter(pl.Series(kept)), code[kept]
             oldest = watermark - layout.stream.lateness
-            changes = self._insert(frame, code, trim, oldest, next_offset - 1)
+            changes = self._insert(frame, code, trim, oldest, guard)
         if self._index is not None:
             changes.update(self._index.forget(self._online, trim))
-        changes[self._applied_key] = Applied(next_offset - 1, applied.report, watermark).pack()
-        return changes
+        return changes, watermark
 
     def _insert(self, frame: pl.DataFrame, code: np.ndarray, trim: int, oldest: int, position: int) -> Changes:
         """`oldest`: the oldest asking time that the state must reach."""
@@ -85,7 +96,9 @@ class ViewWriter:
         code = np.concatenate([old_code, code[fresh]])
         time = events[words["time"]]
         index = order(code, np.zeros_like(time))
-        if bool(np.any((np.diff(time[index]) < 0) & (np.diff(code[index]) == 0))):
+        if self.interleaved:
+            index = np.lexsort((events[words["offset"]], time, code))
+        elif bool(np.any((np.diff(time[index]) < 0) & (np.diff(code[index]) == 0))):
             index = order(code, time)
         if isinstance(self.layout.view, AttributeView):
             index = self._newest(events, code, oldest)
@@ -133,11 +146,18 @@ class ViewWriter:
         return index.enter(keys, times, offsets, reported, [entities[row] for row in rows.tolist()])
 
     def apply_reports(self, frame: pl.DataFrame, next_offset: int, time: str) -> Changes:
-        """Mark the events of the reports; a report that comes before its event waits for it."""
+        """Mark the events of the reports."""
         applied = self.applied()
         if next_offset - 1 <= applied.report or self._index is None:
             return {}
-        frame = frame.filter(pl.col("_offset") > applied.report, pl.col(self._index.on).is_not_null())
+        changes = self.report_changes(frame.filter(pl.col("_offset") > applied.report), time, next_offset - 1)
+        changes[self._applied_key] = Applied(applied.stream, next_offset - 1, applied.watermark).pack()
+        return changes
+
+    def report_changes(self, frame: pl.DataFrame, time: str, guard: int) -> Changes:
+        """A report that comes before its event waits for it."""
+        assert self._index is not None
+        frame = frame.filter(pl.col(self._index.on).is_not_null())
         earliest: dict[bytes, int] = {}
         for key, at in zip(self._index.keys(frame), frame[time].to_physical().to_list(), strict=True):
             earliest[key] = min(at, earliest.get(key, ALWAYS))
@@ -153,8 +173,7 @@ class ViewWriter:
                 marks.setdefault(self.layout.key(entry.entity), []).append((entry.offset, earliest[key]))
                 changes[key] = type(entry)(entry.time, entry.offset, earliest[key], entry.entity).pack()
         changes.update(self._index.wait(waiting))
-        changes.update(self._mark(marks, next_offset - 1))
-        changes[self._applied_key] = Applied(applied.stream, next_offset - 1, applied.watermark).pack()
+        changes.update(self._mark(marks, guard))
         return changes
 
     def _mark(self, marks: dict[bytes, list[tuple[int, int]]], position: int) -> Changes:
@@ -171,15 +190,18 @@ class ViewWriter:
 
 
 class OnlineViews:
-    """All materialised views of a system. Batches of different streams may come from different threads, those of different
-    partitions of one stream from different processes: they change the states of different keys."""
+    """All materialised views of a system; those that are re-keyed are not applied here (`rekeyed_views.py`). Batches of
+    different streams may come from different threads, those of different partitions of one stream from different processes:
+    they change the states of different keys."""
 
     def __init__(self, ctx: Context, views: Sequence[StoredView]) -> None:
         self._ctx = ctx
         self._lock = threading.Lock()
         unique = {view.definition_hash: view for view in views}
         specs = {view.definition_hash: ctx.specs.get(StreamSpec, view.stream) for view in views}
-        self._layouts = [StateLayout(view, specs[digest], ctx.namespace) for digest, view in unique.items()]
+        self.views = tuple(unique.values())
+        layouts = [StateLayout(view, specs[digest], ctx.namespace) for digest, view in unique.items()]
+        self._layouts = [layout for layout in layouts if not route_of(layout.view, ctx.specs).rekeyed]
         self._by_partition: dict[int, list[ViewWriter]] = {}
 
     def _writers(self, partition: int) -> list[ViewWriter]:
@@ -251,6 +273,9 @@ class OnlineViews:
     def positions(self, view: StoredView) -> dict[str, int]:
         """The last applied offset of each stream that the view reads, -1 for none; of several partitions as many as all have
         applied, less one."""
+        if (route := route_of(view, self._ctx.specs)).rekeyed:
+            layout = StateLayout(view, self._ctx.specs.get(StreamSpec, view.stream), self._ctx.namespace)
+            return applied_by_all(self._ctx.online, layout, route)
         partitions = self._ctx.specs.get(StreamSpec, view.stream).partitions
         writers = [(base_of(number), writer) for number in range(partitions) for writer in self._writers(number)]
         same = [(base, writer) for base, writer in writers if writer.layout.view.definition_hash == view.definition_hash]

@@ -59,12 +59,13 @@ def _order(composite: np.ndarray, created: np.ndarray | None) -> tuple[np.ndarra
 
 @dataclass(frozen=True, slots=True)
 class KnownEvents:
-    """Events in order of offset, int64 [n]: codes of keys, times, creations, offsets."""
+    """Events in order of offset, int64 [n]: codes of keys, times, creations, offsets, arrivals (`arrivals.py`)."""
 
     key: np.ndarray
     time: np.ndarray
     created: np.ndarray
     offset: np.ndarray
+    arrival: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +80,15 @@ class Moments:
 
 
 def newest_known(events: KnownEvents, asked: Moments) -> np.ndarray:
-    """The row of the newest event by (time, created, offset) with time and created <= at, offset <= position, and before
+    """The row of the newest event by (time, created, offset) with time and created <= at, arrival <= position, and before
     the asking event in the order (time, offset); -1 for none. int64 [m]."""
     search = candidates(events.key, events.time, events.created, asked.key, asked.at)
-    time, created, offset = (column[search.index] for column in (events.time, events.created, events.offset))
+    columns = (events.time, events.created, events.offset, events.arrival)
+    time, created, offset, arrival = (column[search.index] for column in columns)
     found = np.where(search.found >= search.first, search.found, -1)
     while True:
         known = last_at_most(created, found, search.first, asked.at)
-        known = last_at_most(offset, known, search.first, asked.position)
+        known = last_at_most(arrival, known, search.first, asked.position)
         place = np.maximum(known, 0)
         if len(time):
             known = known - ((known >= 0) & (asked.own >= 0) & (time[place] == asked.at) & (offset[place] >= asked.own))

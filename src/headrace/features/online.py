@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.data.types import StreamSpec
 from headrace.engines.online.port import OnlineStore
 from headrace.features.arguments import FLOAT, NO_TIME, argument_dtypes, array_of_values
 from headrace.features.attribute_reader import AttributeReader
@@ -21,6 +20,9 @@ from headrace.kernel.specs import Specs
 
 Result = FeatureRow | HeadraceError
 Blobs = Sequence[bytes | None]
+Positions = dict[str, dict[str, int]]
+REMEMBERED = 4096
+"""Combinations of partitions whose positions are kept unpacked."""
 
 
 class FeaturesFailed(HeadraceError):
@@ -39,10 +41,10 @@ def asking_stream(features: FeatureSet) -> str | None:
     return next(iter(streams)) if len(streams) == 1 else None
 
 
-def _reader(view: StoredView, stream: StreamSpec, namespace: Namespace) -> ViewReader | AttributeReader:
+def _reader(view: StoredView, specs: Specs, namespace: Namespace) -> ViewReader | AttributeReader:
     if isinstance(view, AttributeView):
-        return AttributeReader(view, stream, namespace)
-    return ViewReader(view, stream, namespace)
+        return AttributeReader(view, specs, namespace)
+    return ViewReader(view, specs, namespace)
 
 
 class _Reach(NamedTuple):
@@ -50,7 +52,7 @@ class _Reach(NamedTuple):
     time that the state of each view reaches, of which `latest` is the latest."""
 
     blobs: list[bytes | None]
-    positions: dict[str, dict[str, int]]
+    positions: Positions
     oldest: list[int]
     latest: int
 
@@ -64,8 +66,8 @@ class FeatureReader:
     ) -> None:
         self._online = online
         self._asking = asking or asking_stream(features)
-        self._views = [_reader(view, specs.get(StreamSpec, view.stream), namespace) for view in features.views]
-        self._partitioned = any(view.layout.stream.partitions > 1 for view in self._views)
+        self._views = [_reader(view, specs, namespace) for view in features.views]
+        self._partitioned = any(view.partitions > 1 for view in self._views)
         counts = [view.key_count for view in self._views]
         ends = list(accumulate(counts))
         self._key_places = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
@@ -101,24 +103,17 @@ class FeatureReader:
         return row
 
     def read_many(self, asks: Sequence[Ask]) -> list[Result]:
-        """The features of each request, or its error: each is what it is alone, to the bit. Those whose keys lie in the
-        same partitions are read from one snapshot.
+        """The features of each request, or its error: each is what it is alone, to the bit. All are read from one snapshot.
 
         InvalidInput names a field that the request lacks, or an asking time that the state no longer reaches;
         FeaturesFailed what a function of the system file raised.
         """
         if not self._partitioned:
-            return self._read_together(asks, (0,) * len(self._views))
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for place, ask in enumerate(asks):
-            groups.setdefault(tuple(view.partition(ask.request) for view in self._views), []).append(place)
-        rows: dict[int, Result] = {}
-        for partitions, places in groups.items():
-            rows.update(zip(places, self._read_together([asks[place] for place in places], partitions), strict=True))
-        return [rows[place] for place in range(len(asks))]
+            return self._read_together(asks, [(0,) * len(self._views)] * len(asks))
+        return self._read_together(asks, [tuple([view.partition(ask.request) for view in self._views]) for ask in asks])
 
-    def _read_together(self, asks: Sequence[Ask], partitions: tuple[int, ...]) -> list[Result]:
-        """The requests whose keys lie in these partitions of the views' streams."""
+    def _read_together(self, asks: Sequence[Ask], partitions: Sequence[tuple[int, ...]]) -> list[Result]:
+        """`partitions` are, for each request, those that have its keys' states of the views."""
         found: dict[int, Result] = {}
         for place, ask in enumerate(asks):
             request = ask.request
@@ -128,26 +123,31 @@ class FeatureReader:
                     break
         places = [place for place in range(len(asks)) if place not in found] if found else range(len(asks))
         requests = [asks[place].request for place in places] if found else [ask.request for ask in asks]
-        head, count = self._applied_keys(partitions), len(places)
+        count, alike = len(places), list(dict.fromkeys(partitions))
         keys = [keys for view in self._views for keys in view.keys(requests)]
-        blobs = self._online.get_many(chain(head, *keys))
-        reach = self._reach(blobs[: len(head)], partitions)
-        columns = [blobs[first : first + count] for first in range(len(head), len(blobs), count)] if count else []
-        if count and min([asks[place].at for place in places]) < reach.latest:
-            reached = [number for number, place in enumerate(places) if asks[place].at >= reach.latest]
-            late = [place for place in places if asks[place].at < reach.latest]
-            found.update((place, self._too_old(asks[place].at, reach.oldest)) for place in late)
+        blobs = self._online.get_many(chain(*map(self._applied_keys, alike), *keys))
+        width = len(self._views)
+        reaches = {parts: self._reach(blobs[n * width : (n + 1) * width], parts) for n, parts in enumerate(alike)}
+        columns = [blobs[first : first + count] for first in range(len(alike) * width, len(blobs), count)] if count else []
+        if count and min([asks[place].at for place in places]) < max(reach.latest for reach in reaches.values()):
+            reached = [number for number, place in enumerate(places) if asks[place].at >= reaches[partitions[place]].latest]
+            late = [place for place in places if asks[place].at < reaches[partitions[place]].latest]
+            found.update((place, self._too_old(asks[place].at, reaches[partitions[place]].oldest)) for place in late)
             places = [places[number] for number in reached]
             columns = [[column[number] for number in reached] for column in columns]
+        positions = [reaches[partitions[place]].positions for place in places]
         if not found:
-            return list(self._rows(asks, columns, reach.positions))
+            return list(self._rows(asks, columns, positions))
         if places:
-            found.update(zip(places, self._rows([asks[place] for place in places], columns, reach.positions), strict=True))
+            found.update(zip(places, self._rows([asks[place] for place in places], columns, positions), strict=True))
         return [found[place] for place in range(len(asks))]
 
     def _applied_keys(self, partitions: tuple[int, ...]) -> list[bytes]:
         """Where it stands how far each view is applied."""
         if partitions not in self._heads:
+            if len(self._heads) >= REMEMBERED:
+                self._heads.clear()
+                self._reached.clear()
             keyed = zip(self._views, partitions, strict=True)
             self._heads[partitions] = [view.layout.applied_key_of(partition) for view, partition in keyed]
         return self._heads[partitions]
@@ -165,7 +165,7 @@ class FeatureReader:
     def _too_old(self, at: int, oldest: Sequence[int]) -> InvalidInput:
         return next(view.too_old(at, moment) for view, moment in zip(self._views, oldest, strict=True) if at < moment)
 
-    def _rows(self, asks: Sequence[Ask], blobs: Sequence[Blobs], positions: dict[str, dict[str, int]]) -> Sequence[Result]:
+    def _rows(self, asks: Sequence[Ask], blobs: Sequence[Blobs], positions: Sequence[Positions]) -> Sequence[Result]:
         """`blobs` are the values of the views' keys, for each key those of all requests. What fails is tried again row by row:
         then the failure is that of its row alone."""
         try:
@@ -174,9 +174,10 @@ class FeatureReader:
             if len(asks) == 1:
                 return [error if isinstance(error, HeadraceError) else FeaturesFailed.of(error)]
         own = [[[column[row]] for column in blobs] for row in range(len(asks))]
-        return [row for ask, mine in zip(asks, own, strict=True) for row in self._rows([ask], mine, positions)]
+        rows = zip(asks, own, positions, strict=True)
+        return [row for ask, mine, reached in rows for row in self._rows([ask], mine, [reached])]
 
-    def _evaluated(self, asks: Sequence[Ask], blobs: Sequence[Blobs], positions: dict[str, dict[str, int]]) -> list[FeatureRow]:
+    def _evaluated(self, asks: Sequence[Ask], blobs: Sequence[Blobs], positions: Sequence[Positions]) -> list[FeatureRow]:
         is_event = [ask.own_id is not None for ask in asks]
         is_none = [False] * len(asks)
         values = np.empty((len(asks), self._width))
@@ -196,11 +197,11 @@ class FeatureReader:
         if self._matrix is not None:
             values = values[:, self._matrix]
         if len(ages) == 1:
-            (name,) = positions
+            (name,) = positions[0]
             known = [{name: age} for age in ages[0]]
         else:
-            known = [dict(zip(positions, age, strict=True)) for age in zip(*ages, strict=True)] or [{} for _ in asks]
-        return list(map(FeatureRow, values, repeat(positions), known))
+            known = [dict(zip(positions[0], age, strict=True)) for age in zip(*ages, strict=True)] or [{} for _ in asks]
+        return list(map(FeatureRow, values, positions, known))
 
     def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]) -> None:
         """Fill in the columns of the functions."""

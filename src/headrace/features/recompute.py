@@ -13,7 +13,9 @@ from headrace.data.types import StreamSpec
 from headrace.features.backfill import feature_columns, matrix
 from headrace.features.frames import DTYPES, AskingPoints, frame_of, view_values
 from headrace.features.online import asking_stream
+from headrace.features.recompute_vectors import LoggedReads, vector_values
 from headrace.features.reducers import Values
+from headrace.features.routes import Route, route_of, vector_of
 from headrace.features.types import FeatureSet, StoredView
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.specs import Specs
@@ -22,7 +24,7 @@ from headrace.kernel.specs import Specs
 @dataclass(frozen=True, slots=True)
 class LoggedRead:
     """One logged request (times are microseconds) with its asking time, its event id if it is an event (None: it is not),
-    and for each view the applied offset of each stream."""
+    and for each view the applied positions, as `FeatureRow` has them."""
 
     request: Mapping[str, Any]
     at: int
@@ -43,7 +45,13 @@ def recompute(
     at = np.array([read.at for read in reads], np.int64)
 
     def evaluated(view: StoredView) -> list[Values]:
-        return view_values(view, _points(view, table, at, reads, frames, specs, stream), frames, specs)
+        route = route_of(view, specs)
+        is_event = np.array([view.stream == stream and read.own_id is not None for read in reads])
+        own = _own_offsets(view, table, at, is_event, frames, specs)
+        logged = LoggedReads(table, at, _logged(view, reads, route), is_event, own)
+        if route.rekeyed:
+            return vector_values(view, route, logged, frames, specs)
+        return view_values(view, _points(view, logged), frames, specs)
 
     columns = feature_columns(features, table, {view: evaluated(view) for view in features.views}, specs, stream)
     return matrix(features, pl.DataFrame(columns))
@@ -66,33 +74,37 @@ def _requests(reads: Sequence[LoggedRead], specs: Specs, stream: str | None) -> 
     return pl.DataFrame(columns)
 
 
-def _points(
-    view: StoredView, table: pl.DataFrame, at: np.ndarray, reads: Sequence[LoggedRead], frames: Mapping[str, pl.DataFrame],
-    specs: Specs, stream: str | None,
-) -> AskingPoints:  # fmt: skip
-    try:
-        logged = [read.positions[view.name] for read in reads]
-        position = np.array([p[view.stream] for p in logged], np.int64)
-        report = view.stream if view.join is None else view.join.report
-        reported = np.array([p[report] for p in logged], np.int64)
-    except KeyError as error:
-        raise InvalidInput(f"a logged read has no position of `{error.args[0]}`", hint="the log is of another system") from None
-    is_event = np.array([view.stream == stream and read.own_id is not None for read in reads])
-    own = np.full(len(reads), -1, np.int64)
-    if bool(is_event.any()):
-        own = np.where(is_event, _own_offsets(view, table, at, position, frames, specs), -1)
-    return AskingPoints(table, at, position, own, reported, is_event)
+def _points(view: StoredView, reads: LoggedReads) -> AskingPoints:
+    report = view.stream if view.join is None else view.join.report
+    position, reported = (np.array([p[name] for p in reads.positions], np.int64) for name in (view.stream, report))
+    own = np.where(reads.own <= position, reads.own, -1)
+    return AskingPoints(reads.table, reads.at, position, own, reported, reads.is_event)
+
+
+def _logged(view: StoredView, reads: Sequence[LoggedRead], route: Route) -> list[Mapping[str, int]]:
+    """The positions of the view in each read; InvalidInput when an entry is missing."""
+    names = [name for source, count in route.sources.items() for name in vector_of(source, range(count))]
+    if not route.rekeyed:
+        names = [view.stream] if view.join is None else [view.stream, view.join.report]
+    logged = [read.positions.get(view.name, {}) for read in reads]
+    absent = next((name for name in names for positions in logged if name not in positions), None)
+    if absent is not None:
+        raise InvalidInput(f"a logged read of `{view.name}` has no position of `{absent}`", hint="the log is of another system")
+    return logged
 
 
 def _own_offsets(
     view: StoredView,
     table: pl.DataFrame,
     at: np.ndarray,
-    position: np.ndarray,
+    is_event: np.ndarray,
     frames: Mapping[str, pl.DataFrame],
     specs: Specs,
 ) -> np.ndarray:
-    """The offset of each asking event, -1 unless an event of its id, key and time is in the log at the position."""
+    """The offset of each asking event, -1 unless an event of its id, key and time is in the log."""
+    own = np.full(len(table), -1, np.int64)
+    if not bool(is_event.any()):
+        return own
     spec = specs.get(StreamSpec, view.stream)
     events = frame_of(frames, view.stream).select(
         pl.col(spec.id).alias("id"), pl.col(spec.time).to_physical().alias("time"), pl.col("_offset").alias("offset"),
@@ -101,6 +113,5 @@ def _own_offsets(
     asked = table.select(pl.col(spec.id).alias("id"), *(pl.col(name).alias(f"by {name}") for name in view.by))
     asked = asked.with_columns(pl.Series("time", at)).with_row_index("row")
     found = asked.join(events, on=["id", "time", *(f"by {name}" for name in view.by)], how="inner")
-    own = np.full(len(table), -1, np.int64)
     own[found["row"].to_numpy()] = found["offset"].to_numpy()
-    return np.where(own <= position, own, -1)
+    return np.where(is_event, own, -1)

@@ -45,12 +45,12 @@ class Entry:
 
 
 class ReportIndex:
-    """The entries of one joined view."""
+    """The entries of one joined view, of the keys of one partition."""
 
-    def __init__(self, layout: StateLayout, on: str) -> None:
+    def __init__(self, layout: StateLayout, on: str, partition: int = 0) -> None:
         self.on = on
-        self._entries = layout.applied_key + b"~on/"
-        self._old = layout.applied_key + b"~old/"
+        self._entries = layout.applied_key_of(partition) + b"~on/"
+        self._old = layout.applied_key_of(partition) + b"~old/"
 
     def keys(self, frame: pl.DataFrame, rows: np.ndarray | None = None) -> list[bytes]:
         """The entry keys of rows of the stream or of the report stream, by default of all."""

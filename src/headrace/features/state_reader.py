@@ -8,12 +8,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from headrace.data.types import StreamSpec
+from headrace.features.rekeyed_state import AppliedVector
+from headrace.features.routes import route_of
 from headrace.features.state import Applied, StateLayout
 from headrace.features.types import StoredView
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.ids import key_bytes
 from headrace.kernel.namespace import Namespace
-from headrace.kernel.partitions import base_of, partition_of_key
+from headrace.kernel.partitions import base_of
+from headrace.kernel.specs import Specs
 from headrace.kernel.times import format_time
 
 NO_KEY = b"-"
@@ -35,8 +38,10 @@ class ViewValues(NamedTuple):
 class StateReader(Generic[View]):
     """One view, with what does not depend on the request."""
 
-    def __init__(self, view: View, stream: StreamSpec, namespace: Namespace) -> None:
+    def __init__(self, view: View, specs: Specs, namespace: Namespace) -> None:
+        stream = specs.get(StreamSpec, view.stream)
         self.view = view
+        self._route = route_of(view, specs)
         self.layout = StateLayout(view, stream, namespace)
         self._lateness = stream.lateness
         self._words = self.layout.words
@@ -72,12 +77,18 @@ class StateReader(Generic[View]):
         return keys
 
     def partition(self, request: Mapping[str, Any]) -> int:
-        """The partition of the view's stream that has the events of the request's key."""
-        stream = self.layout.stream
-        return partition_of_key(request.get(stream.key), stream.partitions)
+        """The partition of the state of the request's key."""
+        return self._route.partition(request)
+
+    @property
+    def partitions(self) -> int:
+        return self._route.partitions
 
     def applied(self, blob: bytes | None, partition: int) -> tuple[dict[str, int], int]:
         """The applied position of each stream, and the oldest asking time that the state still reaches."""
+        if self._route.rekeyed:
+            vector = AppliedVector.unpack(blob, self._route)
+            return vector.positions, vector.watermark - self._lateness
         applied = Applied.unpack(blob)
         own = max(applied.stream, base_of(partition) - 1)
         return dict(zip(self._streams, (own, applied.report), strict=False)), applied.watermark - self._lateness

@@ -17,7 +17,8 @@ ALWAYS = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The events of one view, with its columns; all arrays [n]. `key` are codes from 0 on.
+    """The events of one view, with its columns; all arrays [n]. `key` are codes from 0 on. `offset` breaks ties of equal times,
+    `arrival` decides what a position sees: the offset too, unless the events of a key lie in several partitions (`arrived`).
 
     `columns` and `reports` may have more rows than n: the asking events that windows add (`Asked.added`)."""
 
@@ -26,12 +27,18 @@ class Events:
     offset: np.ndarray
     columns: dict[str, Column]
     reports: Reports | None = None
+    arrived: np.ndarray | None = None
+
+    @property
+    def arrival(self) -> np.ndarray:
+        return self.offset if self.arrived is None else self.arrived
 
     def take(self, index: np.ndarray) -> Events:
         rest = np.concatenate([index, np.arange(len(self.key), self.rows)]) if self.rows > len(self.key) else index
         columns = {name: column.take(rest) for name, column in self.columns.items()}
         reports = None if self.reports is None else self.reports.take(rest)
-        return Events(self.key[index], self.time[index], self.offset[index], columns, reports)
+        arrived = None if self.arrived is None else self.arrived[index]
+        return Events(self.key[index], self.time[index], self.offset[index], columns, reports, arrived)
 
     @property
     def rows(self) -> int:
@@ -42,7 +49,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Asking points; all arrays int64 [m]. `key`: code, -1 for one that no event has. `position`: offsets up to it are
+    """Asking points; all arrays int64 [m]. `key`: code, -1 for one that no event has. `position`: arrivals up to it are
     seen. `own`: offset of the asking event when it is in the log at that position, else -1. `reported`: position in the
     report stream. `added`: row of `Events.columns` that is added as the last event of every window, -1 for none."""
 
@@ -114,7 +121,7 @@ class Timeline:
     @cached_property
     def late(self) -> np.ndarray:
         """bool [codes]: keys of which an event arrived after one of a later time."""
-        key, offset = self.events.key, self.events.offset
+        key, offset = self.events.key, self.events.arrival
         marks = np.zeros(int(key.max(initial=0)) + 1, bool)
         marks[key[1:][(key[1:] == key[:-1]) & (offset[1:] < offset[:-1])]] = True
         return marks

@@ -272,7 +272,8 @@ class Ask(NamedTuple):
 
 class FeatureRow(NamedTuple):
     """One request's features: `values` is float64 [F] in model order (null is NaN). `positions` maps each view to
-    {stream: applied offset, the last one included; -1 for none}; rows that are read together share it. `age` is
+    {stream: applied offset, the last one included; -1 for none}, of a re-keyed one {stream@partition: position} of every
+    partition; rows that are read together share it. `age` is
     microseconds since each view's newest event for the key, None without one."""
 
     values: np.ndarray

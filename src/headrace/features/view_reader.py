@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from headrace.data.types import StreamSpec
 from headrace.features.arguments import array_of_values, kept, predicate_dtypes
 from headrace.features.reducers import Column, Dense, fill_empty, reduce_column
 from headrace.features.report_index import ReportIndex, reported_time
@@ -20,6 +19,7 @@ from headrace.features.tiles import tile_runs
 from headrace.features.types import Aggregate, Ask, WindowView
 from headrace.features.words import value_word
 from headrace.kernel.namespace import Namespace
+from headrace.kernel.specs import Specs
 
 NO_WORDS = np.zeros(0, np.int64)
 
@@ -27,16 +27,16 @@ NO_WORDS = np.zeros(0, np.int64)
 class ViewReader(StateReader[WindowView]):
     """One view, with everything prepared that does not depend on the request."""
 
-    def __init__(self, view: WindowView, stream: StreamSpec, namespace: Namespace) -> None:
-        super().__init__(view, stream, namespace)
+    def __init__(self, view: WindowView, specs: Specs, namespace: Namespace) -> None:
+        super().__init__(view, specs, namespace)
         self._edges = np.array([*(-width - view.delay for _, width in view.over), -view.delay, 0], np.int64)
         self._fields = {name: self.layout.field(name) for name in view.source_columns}
-        self._inputs = predicate_dtypes(view, stream)
+        self._inputs = predicate_dtypes(view, self.layout.stream)
         self._is_text = [f"{view.name}_{name}_{view.over[0][0]}" in view.texts for name, _ in view.aggregates]
         self._enough = [self._least(aggregate) for _, aggregate in view.aggregates]
-        self._index = None
+        self._indexes: list[ReportIndex] = []
         if view.join is not None and view.own_event:
-            self._index = ReportIndex(self.layout, view.join.on)
+            self._indexes = [ReportIndex(self.layout, view.join.on, partition) for partition in range(self.partitions)]
         self._single = SingleRequest(self.layout, view) if SingleRequest.covers(self.layout, view) else None
 
     def _least(self, aggregate: Aggregate) -> float:
@@ -48,19 +48,20 @@ class ViewReader(StateReader[WindowView]):
 
     def needs(self, *, is_event: bool) -> list[str]:
         """The fields of a request that are read; `is_event`: it is an event of the view's stream."""
-        names = list(self.view.by) + ([] if self._index is None else [self._index.on])
+        names = list(self.view.by) + [index.on for index in self._indexes[:1]]
         return [*names, *self._inputs, *self._fields] if is_event and self.view.own_event else names
 
     @property
     def key_count(self) -> int:
-        return super().key_count + (self._index is not None)
+        return super().key_count + bool(self._indexes)
 
     def keys(self, requests: Sequence[Mapping[str, Any]]) -> list[list[bytes]]:
         """As of any view, and the reports of the asking events where those may be added."""
         keys = super().keys(requests)
-        if self._index is not None:
-            given = [request[self._index.on] for request in requests]
-            keys.append([NO_KEY if on is None else self._index.key(on) for on in given])
+        if self._indexes:
+            on = self._indexes[0].on
+            given = [(request[on], self._indexes[self.partition(request)]) for request in requests]
+            keys.append([NO_KEY if value is None else index.key(value) for value, index in given])
         return keys
 
     def read(self, asks: Sequence[Ask], blobs: Sequence[Sequence[bytes | None]], is_event: Sequence[bool]) -> ViewValues:
@@ -81,7 +82,7 @@ class ViewReader(StateReader[WindowView]):
             window, age = self._window(blobs[0][row], edges, ask, is_event[row], adds[row])
             ages.append(age)
             slices.add(window)
-        reports = () if self._index is None else [blobs[-1][row] for row in slices.added]
+        reports = () if not self._indexes else [blobs[-1][row] for row in slices.added]
         values, words = self._reduce(slices, asks, at, reports)
         texts = self._texts(words, asks, blobs[1]) if words else {}
         return ViewValues(values.reshape(len(asks), -1), ages, texts)
@@ -89,7 +90,7 @@ class ViewReader(StateReader[WindowView]):
     def _read_single(self, single: SingleRequest, ask: Ask, blobs: Sequence[bytes | None], is_event: bool) -> ViewValues | None:
         adds = is_event and self.view.own_event and not self.view.delay
         window, age = self._window(blobs[0], self._edges_at(ask.at), ask, is_event, adds)
-        report = blobs[-1] if self._index is not None else None
+        report = blobs[-1] if self._indexes else None
         values = single.read(window, ask.request, ask.at, report)
         return None if values is None else ViewValues(np.array([values], np.float64), (age,), {})
 

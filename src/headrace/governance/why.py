@@ -13,6 +13,7 @@ from sqlalchemy import select
 from headrace.data.history import history
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
+from headrace.features.routes import seen
 from headrace.features.types import StoredView
 from headrace.governance.predictions import LoggedPrediction, logged
 from headrace.governance.types import FeatureValue, Why
@@ -102,8 +103,7 @@ def _age(view: StoredView, stream: StreamSpec, events: pl.DataFrame, record: Pre
     """Seconds between the asking time and the newest event of the key that the window could count at the logged
     position: not after the asking time less the delay, and not the asking event itself. None without one."""
     time = pl.col(stream.time).dt.epoch("us")
-    position = record.positions.get(view.name, {}).get(stream.name, -1)
-    events = events.filter(pl.col("_offset") <= position, time <= record.at - view.delay)
+    events = events.filter(seen(record.positions.get(view.name, {}), stream), time <= record.at - view.delay)
     for column in view.by:
         events = events.filter(pl.col(column) == record.request.get(column))
     if record.own_id is not None:

@@ -24,8 +24,8 @@ _KEPT: dict[tuple[str, str], Specs] = {}
 
 @dataclass(frozen=True)
 class Definition:
-    """The features of a version, and the declarations that they belong to. `source` is the content of the file that has
-    them, None for today's."""
+    """The features of a version. `source` is the content of the file that has them, None for today's; `specs` are today's
+    declarations, since the events are read and their state is kept by today's streams."""
 
     features: FeatureSet
     specs: Specs
@@ -95,7 +95,7 @@ def definition_of_facts(ctx: Context, facts: ModelVersion) -> Definition:
         specs = _kept(ctx, source)
         found = composed(specs, facts.features, facts.definition_hashes)
         if found is not None:
-            return Definition(found, specs, source)
+            return Definition(found, ctx.specs, source)
     now = {source.name: source.definition_hash for source in [*stored_views(ctx.specs), *ctx.specs.all(RequestFeatures)]}
     changed = [name for name, digest in facts.definition_hashes.items() if now.get(name) != digest]
     raise InvalidInput(

@@ -133,7 +133,7 @@ def load_version(ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
 def _inputs(ctx: Context, spec: ServiceSpec, facts: ModelVersion) -> Inputs:
     found = definition_of_facts(ctx, facts)
     check_built(ctx, found.features.views)
-    reader = FeatureReader(ctx.online, ctx.namespace, found.features, found.specs, asking=spec.request_stream)
+    reader = FeatureReader(ctx.online, ctx.namespace, found.features, ctx.specs, asking=spec.request_stream)
     return Inputs(found.features.columns, found.meaning, reader)
 
 

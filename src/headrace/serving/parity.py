@@ -16,6 +16,7 @@ from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.backfill import streams_of
 from headrace.features.recompute import LoggedRead, recompute
+from headrace.features.routes import stream_of
 from headrace.features.types import FeatureSet
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.partitions import base_of, partition_of
@@ -172,12 +173,13 @@ def _newest(records: list[PredictionRecord], appended: Appended) -> tuple[list[d
         then: dict[str, dict[str, int]] = {}
         for view, positions in record.positions.items():
             then[view] = dict(positions)
-            for stream, position in positions.items():
+            for name, position in positions.items():
+                stream = stream_of(name)
                 partition = partition_of(position + 1)
                 base = base_of(partition)
                 last = base + ends[stream][partition][number] - 1
                 if position < last:
-                    then[view][stream] = last
+                    then[view][name] = last
                     longest = max(longest, record.machine_at - int(appended[stream][partition][position + 1 - base]))
         newest.append(then)
     return newest, longest / 1e6

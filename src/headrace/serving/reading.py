@@ -36,7 +36,8 @@ def predictions_frame(ctx: Context, service: str, start_offset: int = 0) -> pl.D
     """The log as INTERFACE.md exports it: `prediction_id, at, version, role, read_position, entity_key, score`, then the
     features of the versions in it as Float64, null where a version does not read one.
 
-    `read_position` is JSON, {view: {stream: last applied offset}}; `score` is null where the model failed.
+    `read_position` is JSON, {view: {stream: last applied position}}, of a re-keyed view {view: {stream@partition: last applied
+    position}}; `score` is null where the model failed.
     """
     spec = ctx.specs.get(ServiceSpec, service)
     columns = list(spec.model.features.columns)

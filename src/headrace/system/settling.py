@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from headrace.data.status import stream_status
 from headrace.engines.context import Context
+from headrace.features.rekeyed_state import rekeyed_lag
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.times import format_time
 from headrace.system.tables import loop_state
@@ -27,10 +28,10 @@ def mark(ctx: Context, now: int) -> None:
 
 
 def settled(ctx: Context, timeout: float) -> Settled:
-    """Wait at most `timeout` machine seconds until no stream lags and the loop has decided everything."""
+    """Wait at most `timeout` machine seconds until no stream and no view lags and the loop has decided everything."""
     deadline = MACHINE.monotonic() + timeout
     while True:
-        lagging = [s.stream for s in stream_status(ctx) if s.lag]
+        lagging = list(dict.fromkeys([*(s.stream for s in stream_status(ctx) if s.lag), *rekeyed_lag(ctx)]))
         with ctx.catalog.reading() as connection:
             decided = connection.execute(select(loop_state.c.settled_at).where(loop_state.c.system == ctx.system)).scalar()
         now = ctx.clock.now()

@@ -66,18 +66,12 @@ def check_stream(spec: StreamSpec) -> StreamSpec:
 
 
 def check_join(left: StreamSpec, right: StreamSpec, on: str, where: str) -> None:
-    """InvalidSystem unless both have the field, of one type, and one partition."""
+    """InvalidSystem unless both have the field, of one type."""
     for side in (left, right):
         if on not in {field.name for field in side.fields}:
             raise InvalidSystem(
                 f"{where}: `{side.name}` has no field `{on}` to join on",
                 hint=f"use one of {', '.join(field.name for field in side.fields)}",
-            )
-        if side.partitions > 1:
-            raise InvalidSystem(
-                f"{where}: `{side.name}` has {side.partitions} partitions and cannot be joined: its events and their reports "
-                "would be applied by different processes",
-                hint=f"declare `{side.name}` with partitions=1",
             )
     types = [side.field(on).type for side in (left, right)]
     if types[0] != types[1] or types[0] not in KEYS:
@@ -89,7 +83,7 @@ def check_join(left: StreamSpec, right: StreamSpec, on: str, where: str) -> None
 
 
 def check_by(view: str, by: Sequence[str], stream: StreamSpec, where: str) -> None:
-    """InvalidSystem unless `by` are different fields that can be keys, and all events of one lie in one partition."""
+    """InvalidSystem unless `by` are different fields that can be keys."""
     for key in by:
         kind = stream.field(key).type
         if kind not in KEYS:
@@ -97,10 +91,3 @@ def check_by(view: str, by: Sequence[str], stream: StreamSpec, where: str) -> No
                                 hint="choose a field that names something: a customer, a card, a shop")  # fmt: skip
     if len(set(by)) < len(by):
         raise InvalidSystem(f"{where}: by={tuple(by)!r} names a field twice", hint="name each field once")
-    if stream.partitions > 1 and stream.key not in by:
-        keys = "nothing" if not by else ", ".join(f"`{name}`" for name in by)
-        raise InvalidSystem(
-            f"{where}: view `{view}` is by {keys}, but stream `{stream.name}` has {stream.partitions} partitions by its key "
-            f"`{stream.key}`: the events of one `by` would lie in several, applied by different processes",
-            hint=f"add `{stream.key}` to `by`, make `by` the stream's key, or declare partitions=1",
-        )

@@ -1,0 +1,129 @@
+"""Re-keyed views whose applier dies at any of its writes: what it goes on with loses and doubles nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+import headrace as hr
+from headrace.app.applying import Applying
+from headrace.data.appending import append_raw
+from headrace.data.history import log_history
+from headrace.engines.context import Context
+from headrace.engines.open import open_context
+from headrace.features.online import FeatureReader
+from headrace.features.recompute import LoggedRead, recompute
+from headrace.features.types import FeatureSet
+from headrace.kernel.clocks import FixedEventClock
+from headrace.kernel.settings import Settings
+from headrace.kernel.times import parse_time
+
+system = hr.System("till")
+
+
+@system.stream(id="id", key="customer", time="at", partitions=2)
+class Sale:
+    id: int
+    at: datetime
+    customer: int
+    shop: int
+    amount: float
+
+
+@system.stream(id="n", key="n", time="at")
+class Refund:
+    n: int
+    id: int
+    at: datetime
+
+
+joined = system.join(Sale, Refund, on="id")
+shop = system.windows(joined, by="shop", over=["7d"], n=hr.count(), total=hr.sum("amount"), share=hr.share(Refund))
+everyone = system.windows(Sale, by=(), over=["7d"], name="everyone", n=hr.count(), last=hr.last("amount"))
+SPECS = system.specs()
+FEATURES = FeatureSet((shop, everyone))
+AT = parse_time("2026-01-02T00:00:00Z")
+MIDDLE, COUNT = 12, 24
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+class Dying:
+    """An engine that counts its writes with others, and dies before or after one of them."""
+
+    def __init__(self, engine: Any, counter: list[int], at: int) -> None:
+        self._engine, self._counter, self._at = engine, counter, at
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._engine, name)
+        if name not in ("append", "write", "write_if", "transaction", "retain"):
+            return method
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            place, after = divmod(self._at, 2)
+            self._counter[0] += 1
+            if self._counter[0] - 1 == place and not after:
+                raise Killed
+            result = method(*args, **kwargs)
+            if self._counter[0] - 1 == place:
+                raise Killed
+            return result
+
+        return call
+
+
+def put(ctx: Context, first: int, end: int) -> None:
+    def sale(n: int) -> dict[str, Any]:
+        return {"id": n, "at": f"2026-01-01T00:00:{n // 2:02d}Z", "customer": n % 7, "shop": n % 3, "amount": n / 7}
+
+    sales = [json.dumps(sale(n)).encode() for n in [*range(first, end), max(first - 1, 0)]]
+    append_raw(ctx, "sale", sales)
+    refunds = [{"n": n, "id": n - 1, "at": "2026-01-01T01:00:00Z"} for n in range(first, end, 4)]
+    append_raw(ctx, "refund", [json.dumps(refund).encode() for refund in refunds])
+
+
+def applied(ctx: Context) -> None:
+    applying = Applying(ctx, "one")
+    while applying.step(max_records=5):
+        pass
+    applying.leave()
+
+
+def values(ctx: Context) -> list[Any]:
+    reader = FeatureReader(ctx.online, ctx.namespace, FEATURES, SPECS, asking="sale")
+    asked = [{"shop": number, "id": None} for number in range(3)]
+    rows = [reader.read(request, AT, None) for request in asked]
+    reads = [LoggedRead(request, AT, None, row.positions) for request, row in zip(asked, rows, strict=True)]
+    frames = {stream: log_history(ctx, stream) for stream in ("sale", "refund")}
+    assert recompute(FEATURES, reads, frames, SPECS, asking="sale").tolist() == [row.values.tolist() for row in rows]
+    return [(row.values.tolist(), row.positions) for row in rows]
+
+
+@pytest.mark.slow
+def test_an_applier_killed_at_any_write_goes_on_where_it_was(tmp_path: Any) -> None:
+    expected, died, at = None, True, 0
+    while died:
+        ctx = open_context(Settings(data=tmp_path / str(at)), "till", SPECS, clock=FixedEventClock(AT))
+        put(ctx, 0, MIDDLE)
+        counter = [0]
+        dying = {name: Dying(getattr(ctx, name), counter, at) for name in ("events", "online", "lake", "catalog")}
+        try:
+            applied(replace(ctx, **dying))
+            died = False
+        except Killed:
+            died = True
+        put(ctx, MIDDLE, COUNT)
+        applied(ctx)
+        found = values(ctx)
+        expected = expected or found
+        assert sum(row[0][0] for row in found) == COUNT and found[0][0][3] == COUNT
+        assert found == expected, f"killed at write {at}"
+        ctx.close()
+        at += 3
+    assert at > 90

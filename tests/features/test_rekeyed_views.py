@@ -15,7 +15,7 @@ import pytest
 from scenario import bits
 
 import headrace as hr
-from headrace.app.applying import Applying
+from headrace.app.applying import ASSIGN_SECONDS, Applying
 from headrace.data.appending import append_raw
 from headrace.data.history import history, log_history
 from headrace.data.types import StreamSpec
@@ -27,9 +27,10 @@ from headrace.features.backfill_files import backfill_files
 from headrace.features.online import FeatureReader
 from headrace.features.recompute import LoggedRead, recompute
 from headrace.features.types import AttributeView, EventSpine, FeatureSet, stored_views
-from headrace.kernel.clocks import FixedEventClock
+from headrace.kernel.clocks import MACHINE, FixedEventClock
 from headrace.kernel.partitions import partition_of
 from headrace.kernel.settings import Settings
+from headrace.kernel.specs import Specs
 from headrace.kernel.times import format_time
 from headrace.system.feature_catalogue import listed
 
@@ -292,3 +293,27 @@ def test_a_file_is_one_partition_in_memory_and_spilled(tmp_path):
         for view in VIEWS:
             wanted = expected(view, sales[: asked["_offset"] + 1], refunds, asked, own=asked["_offset"])
             assert [bits(row[name]) for name in view.columns] == [None if v is None else bits(v + 0.0) for v in wanted]
+
+
+@pytest.mark.slow
+def test_a_view_that_is_added_while_events_flow_misses_nothing(tmp_path):
+    late = ("shop", "all", "risk")
+    fewer = Specs([spec for spec in SPECS.everything() if spec.name not in late])
+    ctx = open_context(Settings(data=tmp_path / "data"), "market", fewer, clock=FixedEventClock(START + 3600 * SECOND))
+    draw = random.Random(9)
+    members = [Applying(ctx, name) for name in "ab"]
+    flow = stream_of(ctx, draw, members, 120)
+    for _ in range(15):
+        next(flow)
+    ctx.specs.take(SPECS)
+    assert sum(1 for _ in flow) == 15
+    MACHINE.sleep(ASSIGN_SECONDS)
+    put(ctx, "sale", [sale(draw, number) for number in range(200, 220)])
+    for member in members * 3:
+        member.step()
+    drained(ctx, members)
+    alone = copied(ctx, tmp_path / "alone")
+    drained(alone)
+    assert everything(ctx) == everything(alone)
+    for context in (ctx, alone):
+        context.close()

@@ -58,8 +58,8 @@ class _Share:
             arriving.sink(batch)
 
     def need(self, views: list[StoredView]) -> None:
-        """Keep these views from here on: the new ones are built meanwhile, those that are re-keyed between two steps; the others
-        go on until the share is opened again."""
+        """Keep these views from here on: the new ones are built meanwhile, those that are re-keyed between two steps; the
+        others go on until the share is opened again."""
         self._rekeying.need(views)
         known = self._hashes.union(*(arriving.hashes for arriving in self._arriving))
         new = [view for view in views if view.definition_hash not in known and not route_of(view, self._ctx.specs).rekeyed]

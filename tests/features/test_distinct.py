@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
-from scenario import PAY, REPORT, bits, frame, frames
+from scenario import JOIN, PAY, REPORT, bits, frames
 from test_online_windows import context
+from test_spilled_backfill import both, same
 
 from headrace.data.applying import AppliedBatch
 from headrace.engines.online.memory import MemoryOnline
@@ -58,12 +59,69 @@ def test_all_executions_equal_the_oracle_at_and_beyond_the_bound(more):
     assert list(filled.select(DISTINCT.columns).row(0)) == wanted
     assert filled["many_x_w"].item() == count if not more else filled["many_x_w"].item() != count
 
-    online = MemoryOnline()
-    views = OnlineViews(context(online, specs), [DISTINCT])
+    live_and_recomputed(rows, [], specs, features, asked, wanted)
+
+
+def live_and_recomputed(rows, reports, specs, features, asked, wanted):
+    """The features of the request `asked`, online and recomputed, are the wanted ones."""
+    online, tables = MemoryOnline(), frames(rows, reports)
+    views = OnlineViews(context(online, specs), features.views)
+    if reports:
+        views.sink(AppliedBatch("report", tables["report"], int(tables["report"]["_offset"][-1]) + 1))
     for first in range(0, len(rows), 1_000):
-        part = frame(rows[first : first + 1_000], PAY)
+        part = tables["pay"][first : first + 1_000]
         views.sink(AppliedBatch("pay", part, int(part["_offset"][-1]) + 1))
-    read = FeatureReader(online, Namespace("shop"), features, specs).read(asked, asked["at"], asked["id"])
+    read = FeatureReader(online, Namespace("shop"), features, specs, asking="pay").read(asked, asked["at"], asked["id"])
     assert read.values.tolist() == [float(v) for v in wanted]
-    again = recompute(features, [LoggedRead(asked, asked["at"], asked["id"], read.positions)], tables, specs)
+    again = recompute(features, [LoggedRead(asked, asked["at"], asked["id"], read.positions)], tables, specs, asking="pay")
     assert [bits(v) for v in again[0].tolist()] == [bits(v) for v in read.values.tolist()]
+
+
+OVER = (("w", 10_000), ("v", 4_300))
+COUNTED = tuple((c, Aggregate("distinct", c)) for c in ("x", "word"))
+OTHERS = (
+    WindowView("tiled", "pay", (), OVER, COUNTED, own_event=True, resolution=64),
+    WindowView("kept", "pay", ("a",), OVER, COUNTED, predicate=lambda y: y % 10 != 0),
+    WindowView("joined", "pay", ("a",), OVER, (*COUNTED, ("share", Aggregate("share", report="report"))), join=JOIN, delay=3),
+)
+KEPT = {"kept": lambda row: row["y"] % 10 != 0}
+
+
+@pytest.mark.slow
+def test_other_views_beyond_the_bound_equal_the_oracle_through_files_too(tmp_path):
+    """With a resolution, a `where` and a join; in memory, through files, online and recomputed."""
+    count = DISTINCT_BOUND + 1_000
+    values = [float(v) for v in np.random.default_rng(4).permutation(count)]
+    rows = [
+        {"id": n, "at": n, "a": 0, "b": "u", "x": x, "y": n, "flag": True, "word": f"w{x // 1.1}é", "_offset": n}
+        for n, x in enumerate(values)
+    ]  # fmt: skip
+    reports = [{"id": n, "at": n, "_offset": n // 2} for n in range(0, count, 2)]
+    specs, features = Specs((PAY, REPORT, JOIN, *OTHERS)), FeatureSet(OTHERS)
+
+    def wanted(row):
+        found = []
+        for view in OTHERS:
+            for _, width in view.over:
+                window = oracle.windowed(
+                    rows, row["at"], row["_offset"], width, key=tuple(row[name] for name in view.by), by=view.by,
+                    delay=view.delay, own=row["_offset"], own_row=row, own_event=view.own_event, where=KEPT.get(view.name),
+                    resolution=view.resolution,
+                )  # fmt: skip
+                found += [
+                    oracle.value(a.kind, a.column, window, reports=reports, at=row["at"], resolution=view.resolution)
+                    for _, a in view.aggregates
+                ]
+        return found
+
+    paths = {}
+    for name, table in frames(rows, reports).items():
+        paths[name] = tmp_path / f"{name}.parquet"
+        table.drop("_offset", "_created").write_parquet(paths[name])
+    whole, parts = both(specs, paths, tmp_path, spine="pay", features=[view.name for view in OTHERS], memory="8MB")
+    same(whole, parts)
+    edge = [DISTINCT_BOUND - 1, DISTINCT_BOUND, DISTINCT_BOUND + 1, count - 1]
+    assert [list(row) for row in whole.select(features.columns)[edge].rows()] == [wanted(rows[n]) for n in edge]
+    assert (whole["tiled_x_w"][edge[0]], whole["tiled_x_w"][edge[2]] != edge[2] + 1) == (DISTINCT_BOUND, True)
+    assert whole["kept_x_w"].max() > DISTINCT_BOUND and whole["joined_x_w"].max() > DISTINCT_BOUND
+    live_and_recomputed(rows, reports, specs, features, rows[-1], wanted(rows[-1]))

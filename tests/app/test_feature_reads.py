@@ -9,12 +9,17 @@ import pytest
 from running import Running, order, write_system
 
 AT = "2024-01-01T06:00:00Z"
+NAMED = """
+named = system.windows(Order, by="customer", over=["1d"], name="named", most=hr.max("total"), who=hr.last("customer"))
+"""
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("shop")
-    with Running(folder / "data", file=write_system(folder)) as run:
+    file = write_system(folder)
+    file.write_text(file.read_text() + NAMED)
+    with Running(folder / "data", file=file) as run:
         assert run.ask("POST", "/streams/order/events", "\n".join(json.dumps(order(n)) for n in range(5)).encode())[0] == 200
         assert run.ask("GET", "/api/v1/settled?timeout=20")[0] == 200
         yield run
@@ -62,3 +67,11 @@ def test_what_cannot_be_read_is_named(shop: Running, name: str, body: object, st
 
 def test_only_a_post_reads(shop: Running) -> None:
     assert shop.ask("GET", "/features/recent/read")[0] == 405
+
+
+def test_texts_are_read_beside_numbers(shop: Running) -> None:
+    status, found = read(shop, "named", {"requests": [{"customer": "c0"}, {"customer": "nobody"}], "at": AT})
+    assert (status, found["columns"]) == (200, ["named_most_1d", "named_who_1d"])
+    assert found["values"] == [[1.5, "c0"], [None, None]]
+    told = shop.command("features", "read", "named", "customer=c0", "--at", AT)[1]
+    assert told["values"] == {"named_most_1d": 1.5, "named_who_1d": "c0"}

@@ -201,7 +201,11 @@ class FeatureReader:
             known = [{name: age} for age in ages[0]]
         else:
             known = [dict(zip(positions[0], age, strict=True)) for age in zip(*ages, strict=True)] or [{} for _ in asks]
-        return list(map(FeatureRow, values, positions, known))
+        rows = list(map(FeatureRow, values, positions, known))
+        if not texts:
+            return rows
+        told = zip(*(column.tolist() for column in texts.values()), strict=True)
+        return [row._replace(texts=dict(zip(texts, own, strict=True))) for row, own in zip(rows, told, strict=True)]
 
     def _evaluate(self, asks: Sequence[Ask], values: np.ndarray, texts: Mapping[str, np.ndarray]) -> None:
         """Fill in the columns of the functions."""

@@ -5,6 +5,7 @@ Feature values are Float64 in a model's matrix (a null is NaN); in frames counts
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -273,9 +274,16 @@ class Ask(NamedTuple):
 class FeatureRow(NamedTuple):
     """One request's features: `values` is float64 [F] in model order (null is NaN). `positions` maps each view to
     {stream: applied offset, the last one included; -1 for none}, of a re-keyed one {stream@partition: position} of every
-    partition; rows that are read together share it. `age` is
-    microseconds since each view's newest event for the key, None without one."""
+    partition; rows that are read together share it. `age` is microseconds since each view's newest event for the key, None
+    without one. `texts` are the columns that a model cannot take."""
 
     values: np.ndarray
     positions: dict[str, dict[str, int]]
     age: Mapping[str, int | None] = {}
+    texts: Mapping[str, str | None] = {}
+
+    def given(self, features: FeatureSet) -> list[float | str | None]:
+        """The values of `features.given`, texts too."""
+        values = zip(features.columns, self.values.tolist(), strict=True)
+        numbers = {name: None if math.isnan(value) else value for name, value in values}
+        return [self.texts[name] if name in self.texts else numbers[name] for name in features.given]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -39,7 +39,7 @@ class Values(msgspec.Struct):
 
     at: str
     columns: tuple[str, ...]
-    values: list[list[float]]
+    values: Sequence[Sequence[float | str | None]]
     age_s: dict[str, list[float | None]]
 
 
@@ -96,7 +96,8 @@ class FeatureDoor:
             rows.append(row)
         views = [view.name for view in self._features.views]
         ages = {view: [None if (age := row.age[view]) is None else age / SECOND for row in rows] for view in views}
-        return Values(format_time(moment), self._features.columns, [row.values.tolist() for row in rows], ages)
+        given = [row.given(self._features) for row in rows] if rows and rows[0].texts else [row.values.tolist() for row in rows]
+        return Values(format_time(moment), self._features.given, given, ages)
 
     def _typed(self, place: int, request: Mapping[str, Any], moment: int) -> dict[str, Any]:
         """The request with its times as microseconds; one without a time of its own has the asking time."""

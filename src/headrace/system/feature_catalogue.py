@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,7 +86,7 @@ def read(ctx: Context, name: str, fields: Sequence[str], at: str | None) -> Read
     if stream is not None:
         request.setdefault(ctx.specs.get(StreamSpec, stream).time, moment)
     row = FeatureReader(ctx.online, ctx.namespace, features, ctx.specs).read(request, moment, None)
-    values = {c: None if math.isnan(v) else v for c, v in zip(features.columns, row.values.tolist(), strict=True)}
+    values = dict(zip(features.given, row.given(features), strict=True))
     ages = {view: None if age is None else age / SECOND for view, age in row.age.items()}
     return ReadFeatures(format_time(moment), values, row.positions, ages)
 

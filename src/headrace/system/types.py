@@ -58,7 +58,7 @@ class ReadFeatures:
     """Values read from the online store as of `at`; `age_s` of each view: seconds since its newest event of the key."""
 
     at: str
-    values: dict[str, float | None]
+    values: dict[str, float | str | None]
     positions: dict[str, dict[str, int]]
     age_s: dict[str, float | None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_world import FEATURES, SPECS, service
 
+import headrace as hr
 from headrace.engines.events.memory import MemoryLog
 from headrace.engines.events.port import EventLog
 from headrace.engines.events.segments import SegmentLog
@@ -174,3 +176,25 @@ def test_the_export_has_the_pinned_columns(make_context: Any, tmp_path: Path) ->
     assert frame[FEATURES[1]].to_list() == [None, None] and frame[FEATURES[0]].to_list() == [1.0, None]
     assert frame.schema["at"] == pl.Datetime("us", "UTC")
     assert [offset for offset, _ in prediction_records(ctx, service.name, 1)] == [1]
+
+
+def test_a_feature_called_as_a_pinned_column_is_exported_beside_it(make_context: Any) -> None:
+    bank = hr.System("bank")
+
+    @bank.stream(id="id", key="who", time="when")
+    class Loan:
+        id: int
+        when: datetime
+        who: str
+        score: float
+
+    @bank.model(features=["score"], label=hr.no_event(Loan, by="who", within="7d"), spine=Loan)
+    def risk(rows: np.ndarray, labels: np.ndarray) -> Any:
+        raise NotImplementedError("trains nothing")
+
+    bank.service(risk, request=Loan, name="risk")
+    ctx = make_context(bank.specs())
+    log = PredictionLog(ctx.events, ctx.namespace.predictions("risk"))
+    log.append([record(7, service="risk", features=[630.0], request={"score": 630.0})])
+    frame = predictions_frame(ctx, "risk")
+    assert frame.select("score", "feature_score").rows() == [(0.25, 630.0)]

@@ -34,7 +34,8 @@ def prediction_records(ctx: Context, service: str, start_offset: int = 0) -> Ite
 
 def predictions_frame(ctx: Context, service: str, start_offset: int = 0) -> pl.DataFrame:
     """The log as INTERFACE.md exports it: `prediction_id, at, version, role, read_position, entity_key, score`, then the
-    features of the versions in it as Float64, null where a version does not read one.
+    features of the versions in it as Float64, null where a version does not read one; a feature that is called as one of
+    those columns is `feature_{name}`.
 
     `read_position` is JSON, {view: {stream: last applied position}}, of a re-keyed view {view: {stream@partition: last applied
     position}}; `score` is null where the model failed.
@@ -58,7 +59,8 @@ def predictions_frame(ctx: Context, service: str, start_offset: int = 0) -> pl.D
         "entity_key": pl.String, "score": pl.Float64,
     }  # fmt: skip
     frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("at").cast(pl.Datetime("us", "UTC")))
-    values = [pl.Series(name, [row.get(name) for row in features], pl.Float64).fill_nan(None) for name in columns]
+    names = {name: f"feature_{name}" if name in schema else name for name in columns}
+    values = [pl.Series(names[name], [row.get(name) for row in features], pl.Float64).fill_nan(None) for name in columns]
     return frame.with_columns(values)
 
 

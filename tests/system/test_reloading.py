@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from headrace.app.world import context
+from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.types import RequestFeatures, WindowView
 from headrace.kernel.errors import CheckFailed
@@ -53,9 +54,12 @@ class Refund:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Context:
-    file = tmp_path / "shop.py"
-    file.write_text(SYSTEM)
-    ctx = context({"data": str(tmp_path / "data"), "system": "shop", "file": str(file), "clock": "real"})
+    return _running(tmp_path / "shop.py", SYSTEM)
+
+
+def _running(file: Path, content: str) -> Context:
+    file.write_text(content)
+    ctx = context({"data": str(file.parent / "data"), "system": "shop", "file": str(file), "clock": "real"})
     keep(ctx, ctx.specs)
     return ctx
 
@@ -93,6 +97,40 @@ def test_a_reload_adopts_or_says_all_that_stands_against_it(shop: Context, tmp_p
     assert taken is not shop.specs and taken.origin is not None and taken.origin.digest == told.source
     with shop.catalog.reading() as connection:
         assert len(connection.execute(select(DECLARATIONS)).all()) == 2
+
+
+def test_what_a_contract_reads_belongs_to_it(tmp_path: Path) -> None:
+    file, neighbour = tmp_path / "shop.py", tmp_path / "limits_beside.py"
+    rule = "LIMIT = 100\n\n\ndef small(amount):\n    return limits_beside.below(amount, LIMIT)\n\n\n@system.stream("
+    content = "import limits_beside\n" + SYSTEM.replace("@system.stream(", rule).replace(
+        'time="at")', 'time="at", expect=[hr.check(small)])'
+    )
+    below = "def below(amount, limit):\n    return amount < limit\n"
+    old = None
+    for text, beside, same in (
+        (content, below, False),
+        (content.replace("    return l", "    # a comment\n    return l"), below, True),
+        (content.replace("LIMIT = 100", "LIMIT = 50"), below, False),
+        (content, below.replace("<", "<="), False),
+    ):
+        file.write_text(text)
+        neighbour.write_text(beside)
+        specs = load_system(str(file)).specs()
+        if old is not None:
+            was, now = described(old.get(StreamSpec, "sale")), described(specs.get(StreamSpec, "sale"))
+            assert [name for name in was if was[name] != now[name]] == ([] if same else ["expect"])
+        old = old or specs
+
+
+def test_another_limit_of_a_contract_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "shop.py"
+    rule = "LIMIT = 100\n\n\ndef small(amount):\n    return amount < LIMIT\n\n\n@system.stream("
+    content = SYSTEM.replace("@system.stream(", rule).replace('time="at")', 'time="at", expect=[hr.check(small)])')
+    shop = _running(file, content)
+    file.write_text(content.replace("LIMIT = 100", "LIMIT = 50"))
+    with pytest.raises(CheckFailed, match=r"stream `sale` \(shop.py:16\) has another expect"):
+        reload(shop, check=False)
+    assert running(shop) is shop.specs
 
 
 @pytest.mark.slow

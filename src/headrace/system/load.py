@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import linecache
 import sys
 import traceback
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from headrace.data.types import Check, StreamSpec
+from headrace.features.code_content import code_content
 from headrace.features.types import RequestFeatures, stored_views
 from headrace.kernel.errors import HeadraceError, InvalidSystem, NotFound
 from headrace.kernel.ids import content_hash
 from headrace.kernel.specs import Origin, Specs
 from headrace.system.declarations import System
 from headrace.training.code import remembered_source
+from headrace.training.types import ModelSpec
 
 _NEIGHBOURS: dict[Path, frozenset[str]] = {}
 """The modules of a file's folder that came with it: read anew when the file is."""
@@ -92,7 +98,25 @@ def _chosen(module: ModuleType, path: Path, name: str, source: bytes) -> System:
     specs = system.specs()
     for declared in [*stored_views(specs), *specs.all(RequestFeatures)]:
         assert declared.definition_hash  # refused here if it has none
+    rules = [rule.function for stream in specs.all(StreamSpec) for rule in stream.expect if isinstance(rule, Check)]
+    models = [function for model in specs.all(ModelSpec) for function in (model.function, model.evaluate) if function]
+    for function in [*rules, *models]:
+        function_content(function)  # noted here, as it is now
     return system
+
+
+@cache
+def function_content(function: Callable[..., Any]) -> str:
+    """What a declared function computes, with all that it reads, as it was when the file was read: the files of its
+    neighbours may be others later. Its source alone where it reads what has no value."""
+    try:
+        return code_content(function, "a function")
+    except InvalidSystem:
+        pass
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # a built-in one
+        return repr(function)
 
 
 def _is_beside(module: ModuleType, path: Path) -> bool:

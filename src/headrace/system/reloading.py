@@ -6,8 +6,6 @@ restarted; what could not be followed without a restart is refused here.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -22,6 +20,7 @@ from headrace.kernel.specs import Spec, Specs
 from headrace.registry import declarations
 from headrace.release.live import live_versions
 from headrace.serving.types import ServiceSpec
+from headrace.system.load import function_content
 from headrace.training.jobs import open_world, run_in_child
 
 _UNSAID = ("where", "doc", "kind")
@@ -102,8 +101,8 @@ def _by_name(specs: Specs) -> dict[str, Spec]:
 
 
 def described(value: Any) -> Any:
-    """What a declaration means, comparable with that of another loading of its file: functions by their source, the models
-    of services by their names."""
+    """What a declaration means, comparable with that of another loading of its file: functions by their content, the
+    models of services by their names."""
     if isinstance(value, tuple | list):
         return [described(item) for item in value]
     if isinstance(value, dict):
@@ -115,16 +114,9 @@ def described(value: Any) -> Any:
         if isinstance(value, ServiceSpec):
             told["model"] = value.model.name
         if isinstance(value, StoredView | RequestFeatures):
-            told["definition"] = value.definition_hash  # with what its function reads of the file
+            told["definition"] = value.definition_hash
         return {name: described(item) for name, item in told.items()}
-    return _source(value) if callable(value) else value
-
-
-def _source(function: Callable[..., Any]) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):  # a built-in one
-        return repr(function)
+    return function_content(value) if callable(value) else value
 
 
 def _refused(ctx: Context, before: Specs, new: Specs) -> list[str]:

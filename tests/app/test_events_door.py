@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from running import HEADRACE, Running, order, write_system
 
+from headrace.app.cli import run_command
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -30,6 +32,16 @@ def append(run: Running, body: bytes, **headers: str) -> tuple[int, Any]:
 
 def end(run: Running) -> int:
     return int(run.ask("GET", "/api/v1/streams")[1][0]["end"])
+
+
+def test_what_was_found_bad_is_told_through_a_url_too(
+    shop: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_command(["settled", "--url", shop.ready["http"], "--json"]) == 1, "a real clock never rests"
+    assert json.loads(capsys.readouterr().out)["settled"] is False
+    monkeypatch.setenv("HEADRACE_URL", shop.ready["http"])
+    assert run_command(["parity", "score", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["values_different"] == 0
 
 
 def test_one_object_an_array_and_lines_are_appended(shop: Running) -> None:

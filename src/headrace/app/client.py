@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import ssl
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from headrace.app.arguments import parameters
 from headrace.app.encoding import plain
 from headrace.kernel import errors
-from headrace.kernel.errors import EngineUnreachable, HeadraceError, UsageError
+from headrace.kernel.errors import EngineUnreachable, HeadraceError, IncompatibleFormat, UsageError
 from headrace.kernel.ids import new_id
 from headrace.kernel.operation import Operation
 from headrace.kernel.settings import resolve_reference
@@ -23,7 +23,8 @@ JSON = "application/json"
 
 
 def call(url: str, key: str, operation: Operation, arguments: dict[str, Any]) -> Any:
-    """The JSON result. Raises the server's error with its class, EngineUnreachable when nobody answers."""
+    """The JSON result, of an operation with `found_bad` as what its function returns. Raises the server's error with its class,
+    EngineUnreachable when nobody answers, IncompatibleFormat for an answer that is not of that type."""
     if operation.http is None:
         raise UsageError(f"`headrace {operation.cli}` works on a data folder only", hint="leave --url out and give --data")
     local = [p.option for p in parameters(operation) if p.kind == "path" and arguments.get(p.name) is not None]
@@ -37,7 +38,17 @@ def call(url: str, key: str, operation: Operation, arguments: dict[str, Any]) ->
         path += "?" + urlencode({name: value for name, value in rest.items() if value is not None}, doseq=True) if rest else ""
     else:
         body = msgspec.json.encode(plain(rest))
-    return request(url, method, path, body, key=key)
+    answer = request(url, method, path, body, key=key)
+    return answer if operation.found_bad is None else _typed(operation, answer)
+
+
+def _typed(operation: Operation, answer: Any) -> Any:
+    try:
+        return msgspec.convert(answer, get_type_hints(operation.function)["return"])
+    except msgspec.ValidationError as error:
+        raise IncompatibleFormat(
+            f"the answer to `headrace {operation.cli}` is not of this version: {error}", hint="use the version of the server"
+        ) from None
 
 
 def request(url: str, method: str, path: str, body: bytes, *, key: str = "", timeout: float = TIMEOUT_SECONDS) -> Any:

@@ -100,8 +100,9 @@ def _callback(operation: Operation) -> Callable[..., int]:
                     result = invoke(ctx.acting(LOCAL, new_id()), operation, arguments)
             finally:
                 ctx.close()
+        bad = operation.found_bad is not None and operation.found_bad(result)
         show(result, as_json=as_json)
-        return FOUND_BAD if operation.found_bad is not None and operation.found_bad(result) else 0
+        return FOUND_BAD if bad else 0
 
     return run
 

@@ -131,6 +131,17 @@ def test_nobody_at_the_url_is_unreachable(capsys: pytest.CaptureFixture[str]) ->
     assert (code, answer["error"]["code"]) == (6, "engine_unreachable")
 
 
+def test_a_command_of_the_data_folder_says_so_of_a_url_from_the_environment(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_URL", "http://127.0.0.1:1")
+    code, answer = run(capsys, "ingest", "order", "orders.csv")
+    assert (code, answer["error"]["code"]) == (2, "usage")
+    assert "HEADRACE_URL" in answer["error"]["hint"]
+    code, answer = run(capsys, "ingest", "order", "orders.csv", "--data", data)
+    assert (code, answer["error"]["code"]) == (4, "not_found"), "what the hint says was done"
+
+
 def test_options_may_stand_before_the_command(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["--json", "--data", str(data), "status"]) == 0
     assert json.loads(capsys.readouterr().out)["system"] == "shop"

@@ -26,7 +26,9 @@ def call(url: str, key: str, operation: Operation, arguments: dict[str, Any]) ->
     """The JSON result, of an operation with `found_bad` as what its function returns. Raises the server's error with its class,
     EngineUnreachable when nobody answers, IncompatibleFormat for an answer that is not of that type."""
     if operation.http is None:
-        raise UsageError(f"`headrace {operation.cli}` works on a data folder only", hint="leave --url out and give --data")
+        raise UsageError(
+            f"`headrace {operation.cli}` works on a data folder only", hint="give --data instead of --url or HEADRACE_URL"
+        )
     local = [p.option for p in parameters(operation) if p.kind == "path" and arguments.get(p.name) is not None]
     if local:
         raise UsageError(f"{local[0]} names a file of this machine, which a server does not open", hint="give --data instead")

@@ -133,6 +133,20 @@ def test_another_limit_of_a_contract_is_refused(tmp_path: Path) -> None:
     assert running(shop) is shop.specs
 
 
+def test_a_neighbour_alone_is_not_adopted_and_it_is_said(tmp_path: Path) -> None:
+    file, neighbour = tmp_path / "shop.py", tmp_path / "factors_beside.py"
+    neighbour.write_text("K = 2\n")
+    content = "import factors_beside\n" + SYSTEM.replace("amount * 2", "amount * factors_beside.K")
+    shop = _running(file, content)
+    neighbour.write_text("K = 3  # more\n")
+    with pytest.raises(CheckFailed, match=r"what `shop\.py` imports or reads changed: `features twice`"):
+        reload(shop, check=False)
+    assert running(shop) is shop.specs
+    file.write_text(content + "# with the other factor\n")
+    told = reload(shop, check=False)
+    assert (told.adopted, told.changed) == (True, ["features twice"])
+
+
 @pytest.mark.slow
 def test_a_file_that_cannot_be_read_changes_nothing(shop: Context, tmp_path: Path) -> None:
     file = tmp_path / "shop.py"

@@ -43,7 +43,7 @@ def reload(ctx: Context, *, check: bool) -> Reloaded:
     """Read the file of the system again and adopt what it declares, unless `check`.
 
     InvalidSystem or CheckFailed for a file that cannot be read or that changes what a running system cannot change: all of it
-    in the message.
+    in the message. Processes know what runs by the digest of the file: CheckFailed where only its neighbours are others.
     """
     new = _read(ctx)
     assert new.origin is not None
@@ -55,6 +55,11 @@ def reload(ctx: Context, *, check: bool) -> Reloaded:
                           hint="take it back, or stop the system and start it again")  # fmt: skip
     source = new.origin.digest
     changes = before.origin is None or before.origin.digest != source
+    if not changes and any(found):
+        names = ", ".join(f"`{name}`" for part in found for name in part)
+        path = Path(str(ctx.file).partition(":")[0]).name
+        raise CheckFailed(f"what `{path}` imports or reads changed: {names}; the file itself is as it runs",
+                          hint=f"edit {path} too, a comment suffices, or restart")  # fmt: skip
     if check or not changes:
         return Reloaded(False, source, *found)
     apply_schemas(replace(ctx, specs=new))

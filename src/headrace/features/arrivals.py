@@ -26,25 +26,17 @@ def interleaved(frame: pl.DataFrame) -> np.ndarray | None:
     return arrivals(frame) if ARRIVAL in frame.columns else None
 
 
-def in_order_of_partitions(frame: pl.DataFrame) -> pl.DataFrame:
-    """The events of a stream of several partitions, sorted by `_offset`, in the order in which its own events see them: by
-    (newest creation so far in the partition, position). Of one partition that is the order of offsets; of two, an event is
-    seen by those of the other that came when it and all before it had been created."""
-    known = pl.col("_created").cum_max().over(pl.col("_offset") // (1 << OFFSET_BITS))
-    order = frame.select(known.alias("known")).with_row_index("row").sort("known", "row")["row"].to_numpy()
-    return frame.with_columns(pl.Series(ARRIVAL, _ranks(order)))
+def lies_in_several(frame: pl.DataFrame) -> bool:
+    """Whether the events, sorted by `_offset`, lie in several partitions: else their offsets can be compared."""
+    return len(frame) > 0 and int(frame["_offset"][0]) >> OFFSET_BITS != int(frame["_offset"][-1]) >> OFFSET_BITS
 
 
 def in_order_of_knowledge(frame: pl.DataFrame) -> pl.DataFrame:
-    """The events by (creation, position), as the events of other streams and snapshots see them."""
+    """The events, sorted by `_offset`, with their arrival by (creation, position), in whatever order they were imported."""
     order = frame.select("_created").with_row_index("row").sort("_created", "row")["row"].to_numpy()
-    return frame.with_columns(pl.Series(ARRIVAL, _ranks(order)))
-
-
-def _ranks(order: np.ndarray) -> np.ndarray:
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
-    return ranks
+    return frame.with_columns(pl.Series(ARRIVAL, ranks))
 
 
 def within_vectors(frame: pl.DataFrame, vectors: np.ndarray) -> pl.DataFrame:

@@ -10,11 +10,12 @@ import polars as pl
 
 from headrace.data.types import StreamSpec
 from headrace.features.arguments import FLOAT, Dtype, argument_dtypes, array_of_series
-from headrace.features.arrivals import ARRIVAL, arrivals, in_order_of_knowledge, in_order_of_partitions
+from headrace.features.arrivals import ARRIVAL, arrivals, in_order_of_knowledge, lies_in_several
 from headrace.features.frames import AskingPoints, frame_of, view_series, view_values
 from headrace.features.online import asking_stream
 from headrace.features.reducers import Values
 from headrace.features.requests import evaluate_requests, ordered
+from headrace.features.routes import route_of
 from headrace.features.timeline import ALWAYS
 from headrace.features.types import FeatureSet, StoredView
 from headrace.kernel.specs import Specs
@@ -29,11 +30,12 @@ def in_order_of_creation(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def arranged(frame: pl.DataFrame, stream: StreamSpec, *, spine: bool) -> pl.DataFrame:
-    """The events with the order in which they became known: to the asking events of the same stream (`spine`), or by time. Of
-    a stream of several partitions their positions break ties, as online; else this order does."""
-    if stream.partitions > 1:
-        return in_order_of_partitions(frame) if spine else in_order_of_knowledge(frame)
-    return frame if spine else in_order_of_creation(frame)
+    """The events with the order in which they became known: to the asking events of the same stream (`spine`) that of their
+    offsets, else that of their creation. Of a stream of several partitions their positions break ties, as online; else this
+    order does."""
+    if spine:
+        return frame
+    return in_order_of_knowledge(frame) if stream.partitions > 1 else in_order_of_creation(frame)
 
 
 def created_positions(frame: pl.DataFrame, at: np.ndarray) -> np.ndarray:
@@ -76,14 +78,17 @@ def backfill(
     `asking` comes from `asking_points`. A row is asked at `_at`, with everything seen of `spine` (the stream whose events
     the rows are) up to its own offset, and of other streams what was known by then (`_created` <= `_at`); reports count
     from their event time on. Of the spine's other partitions it sees what was known when it became known itself
-    (`arrivals.in_order_of_partitions`). `spine` is None when the rows are no events.
+    (`arrivals.in_order_of_knowledge`). `spine` is None when the rows are no events.
     """
-
     found = frames.items()
+    mixed: dict[str, pl.DataFrame] = {}
+    if spine is not None and any(view.stream == spine and route_of(view, specs).rekeyed for view in features.views):
+        mixed[spine] = in_order_of_knowledge(frames[spine]) if lies_in_several(frames[spine]) else frames[spine]
     frames = {name: arranged(frame, specs.get(StreamSpec, name), spine=name == spine) for name, frame in found}
 
     def evaluated(view: StoredView) -> list[Values]:
-        return view_values(view, asking_points_of(view, asking, frames, spine), frames, specs)
+        seen = {**frames, **mixed} if route_of(view, specs).rekeyed else frames
+        return view_values(view, asking_points_of(view, asking, seen, spine), seen, specs)
 
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(evaluated, features.views))

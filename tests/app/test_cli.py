@@ -77,7 +77,9 @@ def test_help_imports_no_room() -> None:
         (["why", "shop-0"], 4, "not_found"),
         (["registry", "list", "slient"], 4, "not_found"),
         (["features", "export", "recent", "--out", "."], 2, "usage"),
-        (["predictions", "export", "score", "--out", "/dev/null/p.parquet"], 3, "invalid_input"),
+        (["predictions", "export", "score", "--out", "/dev/null/p.parquet"], 2, "usage"),
+        (["predictions", "export", "score", "--out", "shop.py"], 2, "usage"),
+        (["features", "export", "recent", "--out", "shop.py"], 2, "usage"),
     ],
 )
 def test_errors_have_their_exit_code(

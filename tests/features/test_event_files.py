@@ -128,10 +128,12 @@ def test_wrong_use_is_named(tmp_path):
     with pytest.raises(InvalidInput, match="torn"):
         backfill_files(SPECS, {"pay": tmp_path / "torn.parquet"}, spine="pay", features=["own"], out=out)
     for place, message in ((tmp_path, "is a folder"), (tmp_path / "no" / "o.parquet", "no folder"), (file, "is also read"),
-                           (tmp_path / "out.csv", "not named as Parquet")):  # fmt: skip
+                           *((tmp_path / f"out{end}", "not named as Parquet") for end in (".csv", ".gz", ".py"))):  # fmt: skip
         with pytest.raises(UsageError, match=message):
             backfill_files(SPECS, {"pay": file}, spine="pay", features=["own"], out=place)
     assert len(pl.read_parquet(file)) == 1
+    backfill_files(SPECS, {"pay": file}, spine="pay", features=["own"], out=tmp_path / "out")
+    assert len(pl.read_parquet(tmp_path / "out")) == 1
 
 
 def test_a_feature_comes_once_and_with_what_it_reads(tmp_path):

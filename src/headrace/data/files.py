@@ -45,7 +45,7 @@ def check_out(path: Path, *inputs: Path) -> None:
         raise UsageError(f"`{path}` is a folder", hint="name a file: --out features.parquet")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder `{path.parent}`", hint="make it first")
-    if SUFFIXES.get(path.suffix.lower(), "parquet") != "parquet" or path.suffix.lower() == ".gz":
+    if path.suffix and SUFFIXES.get(path.suffix.lower()) != "parquet":
         raise UsageError(f"`{path}` is not named as Parquet, which is what is written", hint=f"--out {path.stem}.parquet")
     if path.exists() and any(given.exists() and path.samefile(given) for given in inputs):
         raise UsageError(f"`{path}` is also read: it would be overwritten", hint="give --out another name")

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from headrace.data.files import write_table
+from headrace.data.files import check_out, write_table
 from headrace.engines.context import Context
 from headrace.registry.declarations import definition_of
 from headrace.serving.types import CellCounts, PredictionRecord, ServiceSpec
@@ -66,6 +66,7 @@ def predictions_frame(ctx: Context, service: str, start_offset: int = 0) -> pl.D
 
 def export(ctx: Context, service: str, path: Path) -> int:
     """Write `predictions_frame` as Parquet and return the number of rows."""
+    check_out(path)
     frame = predictions_frame(ctx, service)
     write_table(frame, path)
     return len(frame)

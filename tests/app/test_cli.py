@@ -192,6 +192,15 @@ def test_python_keywords_lose_their_underscore(capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out) == [{"from": "a", "at": None}]
 
 
+def test_a_column_of_lists_is_joined_and_stays_when_they_are_full(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"name": "card", "versions": [], "warm": []}, {"name": "card", "versions": ["a@1", "b@2"], "warm": [1, 2]}]
+    for shown in (rows, rows[:1], rows[1:]):
+        show(shown, as_json=False)
+        head, _, *lines = capsys.readouterr().out.splitlines()
+        assert head.split() == ["name", "versions", "warm"]
+    assert lines[0].split("   ") == ["card", "a@1, b@2", "1, 2"]
+
+
 def test_join_needs_no_data_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "labels.csv").write_text("k,at\na,2024-01-02T00:00:00\n")

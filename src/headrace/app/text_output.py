@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 CELL_WIDTH = 60
+LIST_WIDTH = 24
 LEAST_WIDTH = 120
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+Z")
@@ -53,7 +54,7 @@ def _pairs(values: dict[str, Any]) -> Table:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    """The columns that fit a line: neither nested nor digests, which `--json` has."""
+    """The columns that fit a line: neither nested, but for lists of names and numbers, nor digests, which `--json` has."""
     names = dict.fromkeys(name for row in rows for name in row)
     shown = [name for name in names if not any(_long(row.get(name)) for row in rows)]
     table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
@@ -66,7 +67,11 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _long(value: Any) -> bool:
-    return _nested(value) or (isinstance(value, str) and _DIGEST.fullmatch(value) is not None)
+    return (_nested(value) and not _joinable(value)) or (isinstance(value, str) and _DIGEST.fullmatch(value) is not None)
+
+
+def _joinable(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str | int) for item in value)
 
 
 def _cell(value: Any, width: int = CELL_WIDTH) -> str:
@@ -74,5 +79,7 @@ def _cell(value: Any, width: int = CELL_WIDTH) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if _joinable(value):
+        value, width = ", ".join(map(str, value)), LIST_WIDTH
     text = _MOMENT.sub(r"\1Z", str(value))
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -11,7 +11,7 @@ from headrace.app.world import context
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.types import RequestFeatures, WindowView
-from headrace.kernel.errors import CheckFailed
+from headrace.kernel.errors import CheckFailed, InvalidSystem
 from headrace.registry.declarations import keep, running
 from headrace.registry.tables import DECLARATIONS
 from headrace.system.load import load_system
@@ -147,16 +147,22 @@ def test_a_neighbour_alone_is_not_adopted_and_it_is_said(tmp_path: Path) -> None
     assert (told.adopted, told.changed) == (True, ["features twice"])
 
 
+def test_broken_syntax_is_a_bad_system_file_in_the_words_of_check(shop: Context, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("x = (")
+    with pytest.raises(InvalidSystem, match=r"^shop.py:1: '\(' was never closed\nhint: mend the syntax$"):
+        reload(shop, check=False)
+    assert running(shop) is shop.specs
+
+
 @pytest.mark.slow
 def test_a_file_that_cannot_be_read_changes_nothing(shop: Context, tmp_path: Path) -> None:
     file = tmp_path / "shop.py"
-    for content, message in (
-        ("x = (", "shop.py:1"),
-        (SYSTEM.replace('"shop"', '"other"'), "declares the system `other`"),
-        (SYSTEM + "\nraise SystemExit(3)\n", "SystemExit"),
-        (SYSTEM + "\nimport os\nos._exit(7)\n", "failed"),
+    for content, kind, message in (
+        (SYSTEM.replace('"shop"', '"other"'), CheckFailed, "declares the system `other`"),
+        (SYSTEM + "\nraise SystemExit(3)\n", InvalidSystem, "SystemExit"),
+        (SYSTEM + "\nimport os\nos._exit(7)\n", CheckFailed, "failed"),
     ):
         file.write_text(content)
-        with pytest.raises(CheckFailed, match=message):
+        with pytest.raises(kind, match=message):
             reload(shop, check=False)
     assert running(shop) is shop.specs

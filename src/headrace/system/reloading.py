@@ -15,7 +15,7 @@ from headrace.data.schemas import apply_schemas
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.types import RequestFeatures, StoredView
-from headrace.kernel.errors import CheckFailed, NotFound
+from headrace.kernel.errors import CheckFailed, InvalidSystem, NotFound
 from headrace.kernel.specs import Spec, Specs
 from headrace.registry import declarations
 from headrace.release.live import live_versions
@@ -76,7 +76,9 @@ def _read(ctx: Context) -> Specs:
         raise NotFound(f"there is no system file `{path}`", hint="put it back where it was")
     content = path.read_bytes()
     source = ctx.blobs.put(ctx.system, content)
-    run_in_child(ctx, f"reading `{path.name}`", "headrace.system.reloading:try_in_child", {"source": source})
+    bad = run_in_child(ctx, f"reading `{path.name}`", "headrace.system.reloading:try_in_child", {"source": source})
+    if bad is not None:
+        raise InvalidSystem(bad["message"], hint=bad["hint"])
     new = ctx.specs.origin.load(content)
     if new.origin is not None and new.origin.system != ctx.system:
         raise CheckFailed(
@@ -85,10 +87,14 @@ def _read(ctx: Context) -> Specs:
     return new
 
 
-def try_in_child(arguments: dict[str, Any]) -> bool:
-    """Compute job: open the world with the declarations of the blob `source`."""
-    open_world({**arguments, "context": {**arguments["context"], "source": arguments["source"]}}).close()
-    return True
+def try_in_child(arguments: dict[str, Any]) -> dict[str, str] | None:
+    """Compute job: open the world with the declarations of the blob `source`; the message and hint of an InvalidSystem, whose
+    class a failed job would lose."""
+    try:
+        open_world({**arguments, "context": {**arguments["context"], "source": arguments["source"]}}).close()
+    except InvalidSystem as error:
+        return {"message": error.message, "hint": error.hint}
+    return None
 
 
 def _difference(before: Specs, new: Specs) -> tuple[list[str], list[str], list[str]]:

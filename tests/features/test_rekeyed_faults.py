@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -54,28 +56,37 @@ class Killed(BaseException):
     """The process dies here."""
 
 
-class Dying:
-    """An engine that counts its writes with others, and dies before or after one of them."""
+class Process:
+    """Counts the writes of its engines, and dies before or after write `at // 2`: then no thread of it writes any more."""
 
-    def __init__(self, engine: Any, counter: list[int], at: int) -> None:
-        self._engine, self._counter, self._at = engine, counter, at
+    def __init__(self, at: int) -> None:
+        self.at, self.after = divmod(at, 2)
+        self.writes, self.dead, self.lock = 0, False, threading.RLock()
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._engine, name)
-        if name not in ("append", "write", "write_if", "transaction", "retain"):
-            return method
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            place, after = divmod(self._at, 2)
-            self._counter[0] += 1
-            if self._counter[0] - 1 == place and not after:
+    def write(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.lock:
+            place = self.writes
+            self.writes += 1
+            self.dead = self.dead or (place == self.at and not self.after)
+            if self.dead:
                 raise Killed
             result = method(*args, **kwargs)
-            if self._counter[0] - 1 == place:
+            if place == self.at:
+                self.dead = True
                 raise Killed
             return result
 
-        return call
+
+class Dying:
+    """An engine of a process that dies."""
+
+    def __init__(self, engine: Any, process: Process) -> None:
+        self._engine, self._process = engine, process
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._engine, name)
+        is_write = name in ("append", "write", "write_if", "transaction", "retain")
+        return partial(self._process.write, method) if is_write else method
 
 
 def put(ctx: Context, first: int, end: int) -> None:
@@ -111,8 +122,8 @@ def test_an_applier_killed_at_any_write_goes_on_where_it_was(tmp_path: Any) -> N
     while died:
         ctx = open_context(Settings(data=tmp_path / str(at)), "till", SPECS, clock=FixedEventClock(AT))
         put(ctx, 0, MIDDLE)
-        counter = [0]
-        dying = {name: Dying(getattr(ctx, name), counter, at) for name in ("events", "online", "lake", "catalog")}
+        process = Process(at)
+        dying = {name: Dying(getattr(ctx, name), process) for name in ("events", "online", "lake", "catalog")}
         try:
             applied(replace(ctx, **dying))
             died = False

@@ -147,7 +147,7 @@ def test_a_neighbour_alone_is_not_adopted_and_it_is_said(tmp_path: Path) -> None
     assert (told.adopted, told.changed) == (True, ["features twice"])
 
 
-def test_broken_syntax_is_a_bad_system_file_in_the_words_of_check(shop: Context, tmp_path: Path) -> None:
+def test_broken_syntax_is_a_bad_system_file(shop: Context, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("x = (")
     with pytest.raises(InvalidSystem, match=r"^shop.py:1: '\(' was never closed\nhint: mend the syntax$"):
         reload(shop, check=False)

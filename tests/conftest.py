@@ -12,6 +12,7 @@ import headrace.app.tables  # noqa: F401
 from headrace.engines.context import Context
 from headrace.engines.open import open_context
 from headrace.kernel.clocks import EventClock, FixedEventClock
+from headrace.kernel.log import LOG
 from headrace.kernel.settings import Settings
 from headrace.kernel.specs import Specs
 from headrace.kernel.times import parse_time
@@ -21,6 +22,14 @@ NOW = parse_time("2026-01-31T12:00:00Z")
 
 class MakeContext(Protocol):
     def __call__(self, specs: Specs, *, system: str = "shop", clock: EventClock | None = None) -> Context: ...
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A command that runs in the process of the tests sets the log up for itself."""
+    before = (LOG.json, LOG.threshold, LOG.personal)
+    yield
+    LOG.json, LOG.threshold, LOG.personal = before
 
 
 @pytest.fixture

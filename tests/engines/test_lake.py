@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from headrace.engines.conformance.lake import LakeConformance
@@ -12,3 +13,12 @@ class TestDeltaLake(LakeConformance):
     @pytest.fixture
     def lake(self, tmp_path: Path) -> DeltaLake:
         return DeltaLake(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["my data", "données"])
+def test_a_folder_whose_name_is_quoted_in_urls_is_read(tmp_path: Path, name: str) -> None:
+    lake = DeltaLake(tmp_path / name)
+    assert lake.append("t", pl.DataFrame({"x": [1]}), application="a", version=1) >= 0
+    lake.append("t", pl.DataFrame({"x": [2], "y": ["new"]}), application="a", version=2)
+    assert sorted(lake.read("t").rows()) == [(1, None), (2, "new")]
+    assert lake.read("t", version=0, columns=["x"]).rows() == [(1,)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
@@ -20,6 +20,12 @@ from headrace.kernel.errors import CheckFailed, EngineUnreachable, Fenced, Inval
 ATTEMPTS = 20
 KEEP_LOGS = PostCommitHookProperties(cleanup_expired_logs=False)
 """Delta's default drops the log of versions older than 30 days at a checkpoint, and with it every pin among them."""
+
+
+def _files(opened: DeltaTable) -> list[tuple[str, int]]:
+    """The path in the table's folder and the bytes of each file."""
+    files = pl.DataFrame(opened.get_add_actions(flatten=True)).select("path", "size_bytes")
+    return [(unquote(name), size) for name, size in files.iter_rows()]
 
 
 class DeltaLake:
@@ -46,9 +52,8 @@ class DeltaLake:
 
     def _check_files(self, table: str, opened: DeltaTable) -> None:
         """CheckFailed for a lost or cut file: Polars 2.1 panics on one that is shorter than the table says."""
-        files = pl.DataFrame(opened.get_add_actions(flatten=True)).select("path", "size_bytes")
-        for name, size in files.iter_rows():
-            path = self._root / table / unquote(name)
+        for name, size in _files(opened):
+            path = self._root / table / name
             found = path.stat().st_size if path.exists() else None
             if found != size:
                 raise CheckFailed(
@@ -129,7 +134,12 @@ class DeltaLake:
             raise CheckFailed(f"table `{table}` is damaged: {reason}", hint="`headrace restore` from a backup") from error
 
     def scan(self, table: str, *, version: int | None = None) -> pl.LazyFrame:
-        return pl.scan_delta(self._open(table, version))
+        opened = self._open(table, version)
+        lazy = pl.scan_delta(opened)
+        if quote(str(self._root)) == str(self._root):
+            return lazy
+        files = [self._root / table / name for name, _ in _files(opened)]
+        return pl.scan_parquet(files, schema=lazy.collect_schema(), missing_columns="insert", glob=False) if files else lazy
 
     def committed(self, table: str, application: str) -> int:
         try:

@@ -94,7 +94,7 @@ def test_a_reload_adopts_or_says_all_that_stands_against_it(shop: Context, tmp_p
     told = reload(shop, check=False)
     assert (told.adopted, told.added, told.changed, told.removed) == (True, [], ["view card"], [])
     taken = running(shop)
-    assert taken is not shop.specs and taken.origin is not None and taken.origin.digest == told.source
+    assert taken is shop.specs and taken.origin is not None and taken.origin.digest == told.source
     with shop.catalog.reading() as connection:
         assert len(connection.execute(select(DECLARATIONS)).all()) == 2
 

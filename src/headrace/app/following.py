@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from headrace.app.world import hide_personal
 from headrace.engines.context import Context
-from headrace.kernel.log import LOG
 from headrace.kernel.specs import Specs
 from headrace.registry.declarations import running
+from headrace.system.taking import take
 
 FOLLOW_SECONDS = 0.2
 
@@ -29,9 +28,7 @@ class Following:
 
     def take(self, specs: Specs) -> None:
         """Declare these from now on."""
-        hide_personal(specs)
-        self._ctx.specs.take(specs)
-        LOG.info("declarations.taken", source=None if specs.origin is None else specs.origin.digest[:12])
+        take(self._ctx, specs)
 
     def step(self) -> None:
         """Take what was adopted."""

@@ -11,17 +11,15 @@ from sqlalchemy import select
 import headrace.app.tables  # noqa: F401  (every domain's tables are on METADATA before the catalog opens)
 from headrace.app.run import EMPTY_PLATFORM
 from headrace.app.tables import systems
-from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.engines.open import open_blobs, open_catalog, open_context
 from headrace.kernel.clocks import MACHINE, EventClock, RealEventClock, VirtualEventClock
 from headrace.kernel.errors import NotFound, UsageError
 from headrace.kernel.ids import checked_name, content_hash
-from headrace.kernel.log import LOG
 from headrace.kernel.settings import Settings, load_settings
 from headrace.kernel.specs import Specs
-from headrace.serving.types import ServiceSpec
 from headrace.system.load import load_kept, load_system
+from headrace.system.taking import hide_personal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +40,6 @@ def world(settings: Settings, system: str, specs: Specs, *, clock: str, file: st
     """Open every engine; personal fields of the declarations are hidden in the log from here on."""
     hide_personal(specs)
     return open_context(settings, system, specs, clock=clock_of(settings.data, system, clock), file=file)
-
-
-def hide_personal(specs: Specs) -> None:
-    """Hide the personal fields of the declarations in the log."""
-    personal = [s.fields for s in specs.all(StreamSpec)] + [s.request for s in specs.all(ServiceSpec)]
-    LOG.personal = frozenset(field.name for fields in personal for field in fields if field.personal is not None)
 
 
 def context(arguments: Mapping[str, str | None]) -> Context:

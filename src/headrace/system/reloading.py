@@ -21,6 +21,7 @@ from headrace.registry import declarations
 from headrace.release.live import live_versions
 from headrace.serving.types import ServiceSpec
 from headrace.system.load import function_content
+from headrace.system.taking import take
 from headrace.training.jobs import open_world, run_in_child
 
 _UNSAID = ("where", "doc", "kind")
@@ -64,6 +65,7 @@ def reload(ctx: Context, *, check: bool) -> Reloaded:
         return Reloaded(False, source, *found)
     apply_schemas(replace(ctx, specs=new))
     declarations.keep(ctx, new)
+    take(ctx, new)  # (the other processes follow; whoever asks this one next finds what was adopted)
     return Reloaded(True, source, *found)
 
 

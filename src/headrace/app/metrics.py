@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from headrace.app.status import all_rollouts, service_health, stream_health
+from headrace.app.status import all_rollouts, service_health, stream_health, view_health
 from headrace.data.contract_results import rule_results, stream_checks
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
@@ -24,6 +24,7 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._streams()
+        yield from self._views()
         yield from self._contracts()
         yield from self._services()
         yield from self._parity()
@@ -54,6 +55,20 @@ class _Figures(Collector):
             redelivered.add_metric(name, s.redelivered)
             quarantined.add_metric(name, s.quarantined)
         yield from (position, lag, staleness, accepted, redelivered, quarantined)
+
+    def _views(self) -> Iterator[Metric]:
+        labels = ["system", "view", "definition"]
+        lag = GaugeMetricFamily("headrace_view_lag", "Records that its streams applied and the view has not", labels=labels)
+        staleness = GaugeMetricFamily(
+            "headrace_view_staleness_seconds",
+            "How long the oldest record that the view has not has been in the log",
+            labels=labels,
+        )
+        for v in view_health(self._ctx):
+            name = [self._ctx.system, v.view, v.definition]
+            lag.add_metric(name, v.lag)
+            staleness.add_metric(name, v.staleness_s)
+        yield from (lag, staleness)
 
     def _contracts(self) -> Iterator[Metric]:
         failures = CounterMetricFamily(

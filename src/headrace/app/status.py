@@ -10,6 +10,7 @@ from headrace.data.positions import positions
 from headrace.data.status import stream_status
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
+from headrace.features.view_lag import view_lags
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
@@ -19,6 +20,7 @@ from headrace.monitoring.types import Alarm
 from headrace.registry.types import ModelVersion
 from headrace.registry.versions import versions
 from headrace.release import store
+from headrace.release.live import needed_views
 from headrace.release.types import Rollout
 from headrace.serving import routes
 from headrace.serving.parity_results import ParityResult, last_results
@@ -46,6 +48,18 @@ class StreamHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewHealth:
+    """A view whose state is kept online. `lag`: records that its streams have applied and its state has not, all of its history
+    while it is built; `staleness_s`: how long the oldest of them has been in the log. `definition` tells two of one name."""
+
+    view: str
+    definition: str
+    stream: str
+    lag: int
+    staleness_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceHealth:
     """What a service serves. `champion` is None before its first release; `rollout` is the one in progress."""
 
@@ -66,6 +80,7 @@ class Status:
     now: str
     clock: str
     streams: list[StreamHealth]
+    views: list[ViewHealth]
     contracts: list[BrokenRule]
     services: list[ServiceHealth]
     parity: list[ParityResult]
@@ -77,8 +92,8 @@ class Status:
 
 @operation("system.status", permission=Permission.READ, http="GET /status", cli="status")
 def status(ctx: Context) -> Status:
-    """Show streams, staleness, contract rules that did not hold in the last day, champions, the last parity checks,
-    rollouts in progress, and the last alarms, runs and versions."""
+    """Show streams and views with their staleness, contract rules that did not hold in the last day, champions, the last
+    parity checks, rollouts in progress, and the last alarms, runs and versions."""
     models = ctx.specs.all(ModelSpec)
     newest = sorted((v for model in models for v in versions(ctx, model.name)), key=lambda v: v.created_at, reverse=True)
     return Status(
@@ -88,6 +103,7 @@ def status(ctx: Context) -> Status:
         now=format_time(ctx.clock.now()),
         clock="virtual" if ctx.clock.virtual else "real",
         streams=stream_health(ctx),
+        views=view_health(ctx),
         contracts=broken_lately(ctx),
         services=service_health(ctx),
         parity=last_results(ctx),
@@ -120,6 +136,20 @@ def stream_health(ctx: Context) -> list[StreamHealth]:
             )
         )
     return found
+
+
+def view_health(ctx: Context) -> list[ViewHealth]:
+    """Every view that is declared or that a live version still reads."""
+    return [
+        ViewHealth(
+            found.view.name,
+            found.view.definition_hash,
+            found.view.stream,
+            found.lag,
+            round(max(found.staleness / SECOND, 0.0), 3),
+        )
+        for found in view_lags(ctx, needed_views(ctx))
+    ]
 
 
 def service_health(ctx: Context) -> list[ServiceHealth]:

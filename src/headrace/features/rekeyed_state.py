@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from headrace.data.types import StreamSpec
-from headrace.engines.context import Context
 from headrace.engines.online.port import OnlineStore
-from headrace.features.routes import Route, rekeyed_topics, vector_of
+from headrace.features.routes import Route, vector_of
 from headrace.features.state import FORMAT, NEVER, StateLayout
-from headrace.features.types import stored_views
 from headrace.kernel.errors import IncompatibleFormat
 from headrace.kernel.partitions import base_of
 
@@ -55,17 +52,3 @@ def applied_by_all(online: OnlineStore, layout: StateLayout, route: Route) -> di
     reached = [AppliedVector.unpack(blob, route).streams for blob in blobs]
     least = {name: [min(ends) for ends in zip(*(streams[name] for streams in reached), strict=True)] for name in route.sources}
     return {name: sum(end + 1 - base_of(part) for part, end in enumerate(ends)) - 1 for name, ends in least.items()}
-
-
-def rekeyed_lag(ctx: Context) -> dict[str, int]:
-    """By stream, the records that its re-keyed views have not applied yet; those that have none are left out."""
-    lag: dict[str, int] = {}
-    for topic in rekeyed_topics(stored_views(ctx.specs), ctx.specs, ctx.namespace):
-        for view in topic.views:
-            layout = StateLayout(view, ctx.specs.get(StreamSpec, view.stream), ctx.namespace)
-            for partition in range(topic.route.partitions):
-                applied = AppliedVector.unpack(ctx.online.get(layout.applied_key_of(partition)), topic.route)
-                behind = ctx.events.end(topic.name, partition) - applied.next
-                if behind > 0:
-                    lag[view.stream] = lag.get(view.stream, 0) + behind
-    return lag

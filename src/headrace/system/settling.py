@@ -6,7 +6,8 @@ from sqlalchemy import select
 
 from headrace.data.status import stream_status
 from headrace.engines.context import Context
-from headrace.features.rekeyed_state import rekeyed_lag
+from headrace.features.types import stored_views
+from headrace.features.view_lag import view_lags
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.times import format_time
 from headrace.system.tables import loop_state
@@ -31,7 +32,9 @@ def settled(ctx: Context, timeout: float) -> Settled:
     """Wait at most `timeout` machine seconds until no stream and no view lags and the loop has decided everything."""
     deadline = MACHINE.monotonic() + timeout
     while True:
-        lagging = list(dict.fromkeys([*(s.stream for s in stream_status(ctx) if s.lag), *rekeyed_lag(ctx)]))
+        lagging = [s.stream for s in stream_status(ctx) if s.lag]
+        if not lagging:
+            lagging = list(dict.fromkeys(v.view.stream for v in view_lags(ctx, stored_views(ctx.specs)) if v.lag))
         with ctx.catalog.reading() as connection:
             decided = connection.execute(select(loop_state.c.settled_at).where(loop_state.c.system == ctx.system)).scalar()
         now = ctx.clock.now()

@@ -13,7 +13,9 @@ import pytest
 from headrace.app.cli import run_command
 from headrace.data.types import StreamSpec
 from headrace.engines.events.segments import SegmentLog
+from headrace.engines.open import open_lake, prepare_data_folder
 from headrace.features.types import WindowView
+from headrace.kernel.settings import Settings
 from headrace.system.load import load_system
 from headrace.training.types import ModelSpec
 
@@ -183,3 +185,47 @@ def test_doctor_names_cause_and_command(tmp_path: Path, capsys: pytest.CaptureFi
     assert any(f["command"] == f"headrace check {tmp_path / 'broken.py'}" for f in bad.values())
     assert "format 99" in bad["data format"]["cause"]
     assert bad["data format"]["command"].startswith("pip install")
+
+
+BUSY = """from datetime import datetime
+import headrace as hr
+system = hr.System("busy")
+
+@system.stream(id="id", key="who", time="at")
+class Visit:
+    id: int
+    who: int
+    at: datetime
+    spent: float
+
+small = system.windows(Visit, by="id", over=["7d"], spent=hr.sum("spent"))
+large = system.windows(
+    Visit, by="who", over=["9d"], spent=hr.sum("spent"), where=lambda spent: spent > 0)
+"""
+
+
+def test_check_demands_a_resolution_of_the_events_that_the_data_folder_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500,000 events of one key in six days: 500,000**2 / 2. Another folder has none, the file alone tells nothing."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "busy.py"
+    file.write_text(BUSY)
+    settings = Settings(data=tmp_path / "data")
+    prepare_data_folder(settings.data)
+    assert run(capsys, "check", file, "--data", settings.data)[0] == 0
+    seconds = pl.int_range(500_000, eager=True)
+    frame = pl.DataFrame({"id": seconds, "who": pl.zeros(500_000, pl.Int64, eager=True)}).with_columns(
+        at=pl.lit(START) + pl.duration(seconds="id"), spent=1.0
+    )
+    open_lake(settings).append("busy/streams/visit", frame, application="test", version=1)
+    code, answer = run(capsys, "check", file, "--data", settings.data)
+    assert code == 3
+    (problem,) = answer["error"]["problems"]  # type: ignore[index]
+    assert problem["line"] == 13
+    assert problem["message"].startswith("the windows of view `who` would take about 1e+11 additions for 500000 asking points")
+    assert "resolution=" in problem["hint"]
+    assert run(capsys, "check", file)[0] == 0
+    assert run(capsys, "check", file, "--data", tmp_path / "nowhere")[0] == 4
+    file.write_text(BUSY.replace("where=", 'resolution="1h", where='))
+    assert run(capsys, "check", file, "--data", settings.data)[0] == 0

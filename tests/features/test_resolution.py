@@ -14,9 +14,11 @@ from headrace.data.applying import AppliedBatch
 from headrace.engines.online.memory import MemoryOnline
 from headrace.features.asking import asking_points
 from headrace.features.backfill import backfill
+from headrace.features.kernel import check_additions
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader
 from headrace.features.recompute import LoggedRead, recompute
+from headrace.features.timeline import Asked, Events, Timeline
 from headrace.features.types import Aggregate, Ask, EventSpine, FeatureSet, WindowView
 from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.specs import Specs
@@ -51,6 +53,18 @@ def test_a_resolution_is_demanded_beyond_1e11_additions():
         backfill(*asked[0], spine="pay")
     table = backfill(*asked[hour], spine="pay")
     assert table["all_sum_9d"].to_list() == list(range(count))
+
+
+def test_a_sample_of_the_events_gives_the_estimate_of_all():
+    """Each tenth of 500,000 events of one key: 50,000**2 / 2 additions, times 10**2."""
+    count, hour = 50_000, 3_600_000_000
+    view = WindowView("all", "pay", (), (("9d", 9 * 24 * hour),), COUNTS, where="shop.py:7")
+    key, time, own = np.zeros(count, np.int64), np.arange(count) * 10_000_000, np.full(count, -1)
+    timeline = Timeline(Events(key, time, np.arange(count), {}))
+    asked = Asked(key, time, own, own, own, own)
+    check_additions(view, timeline, asked, one_in=8)
+    with pytest.raises(InvalidSystem, match=r"about 1e\+11 additions for 500000 asking points"):
+        check_additions(view, timeline, asked, one_in=10)
 
 
 def test_one_request_is_added_tile_by_tile_too():

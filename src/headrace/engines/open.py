@@ -11,6 +11,7 @@ from headrace.engines.blobs.port import BlobStore
 from headrace.engines.catalog.port import Catalog
 from headrace.engines.context import Context
 from headrace.engines.events.repairs import Repair, repairs
+from headrace.engines.lake.port import Lake
 from headrace.kernel.clocks import EventClock
 from headrace.kernel.errors import EngineUnreachable, HeadraceError, IncompatibleFormat, InvalidInput
 from headrace.kernel.identity import LOCAL, Principal
@@ -123,6 +124,13 @@ def open_blobs(settings: Settings) -> BlobStore:
     return FileBlobs(settings.data / "blobs")
 
 
+def open_lake(settings: Settings) -> Lake:
+    """Open only the lake of the installation."""
+    from headrace.engines.lake.delta import DeltaLake
+
+    return DeltaLake(settings.data / "lake")
+
+
 def event_log_repairs(settings: Settings) -> list[Repair]:
     """The unfinished appends that were cut off the embedded event log when it was opened after a crash."""
     return repairs(settings.data / "events")
@@ -140,7 +148,6 @@ def open_context(
     """Open every engine of the installation for one system."""
     from headrace.engines.compute.children import ChildCompute
     from headrace.engines.events.segments import SegmentLog
-    from headrace.engines.lake.delta import DeltaLake
     from headrace.engines.online.lmdb_store import LmdbStore
 
     check_urls(settings)
@@ -153,7 +160,7 @@ def open_context(
         clock=clock,
         events=SegmentLog(data / "events"),
         online=LmdbStore(data / "online" / system),
-        lake=DeltaLake(data / "lake"),
+        lake=open_lake(settings),
         blobs=open_blobs(settings),
         catalog=open_catalog(settings),
         compute=ChildCompute(data / "run" / system / "jobs"),

@@ -171,15 +171,16 @@ def _evaluate_block(
         yield part, _reduce_gathered(view, timeline, asked.take(part), [start[part] for start in starts], ends[part])
 
 
-def _check_additions(view: WindowView, timeline: Timeline, asked: Asked) -> None:
-    """InvalidSystem when the windows would take more than MOST_ADDITIONS, estimated from evenly spaced asking points."""
+def check_additions(view: WindowView, timeline: Timeline, asked: Asked, *, one_in: int = 1) -> None:
+    """InvalidSystem when the windows would take more than MOST_ADDITIONS, estimated from evenly spaced asking points.
+    `one_in`: only one in so many of the events and of the asking points is given."""
     added = len(view.over) * sum(a.kind not in ("count", "first", "last") for _, a in view.aggregates)
-    rows = len(asked.key)
-    if view.resolution or added * rows * len(timeline.index) <= MOST_ADDITIONS:
+    rows = len(asked.key) * one_in
+    if view.resolution or added * rows * len(timeline.index) * one_in <= MOST_ADDITIONS:
         return
-    sample = asked.take(slice(None, None, max(rows // SAMPLE, 1)))
+    sample = asked.take(slice(None, None, max(len(asked.key) // SAMPLE, 1)))
     starts, ends = _slices(view, timeline, sample, None)
-    lengths = sum(int(np.maximum(ends - first, 0).sum()) for first in starts)
+    lengths = sum(int(np.maximum(ends - first, 0).sum()) for first in starts) * one_in
     estimated = lengths * (added // len(view.over)) * rows / len(sample.key)
     if estimated > MOST_ADDITIONS:
         raise InvalidSystem(
@@ -200,7 +201,7 @@ def evaluate(view: WindowView, timeline: Timeline, asked: Asked | None) -> list[
         asked = Asked(events.key, events.time, events.offset, events.offset, np.broadcast_to(ALWAYS, n), np.broadcast_to(-1, n))
     else:
         asked = asked.take(index)
-    _check_additions(view, timeline, asked)
+    check_additions(view, timeline, asked)
     prepared = Prepared.of(view, events.columns, events.reports, timeline.events.key, timeline.events.time)
     results: list[Values] = []
     for first in range(0, max(len(index), 1), BLOCK):

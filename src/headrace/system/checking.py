@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from headrace.data.types import StreamSpec
+from headrace.engines.lake.port import Lake
 from headrace.features.types import stored_views
 from headrace.kernel.errors import HeadraceError, InvalidSystem, NotFound
 from headrace.kernel.ids import content_hash
@@ -55,8 +56,9 @@ class _Execution:
     missing: set[str] = field(default_factory=set)
 
 
-def check(reference: str) -> Checked:
-    """Check `FILE.py[:NAME]`. NotFound when there is no such file; everything else is in `problems`."""
+def check(reference: str, lake: Lake | None = None) -> Checked:
+    """Check `FILE.py[:NAME]`, also by the events of its streams in `lake`. NotFound when there is no such file; everything
+    else is in `problems`."""
     path_text, _, name = reference.partition(":")
     path = Path(path_text).resolve()
     if not path.is_file():
@@ -70,6 +72,10 @@ def check(reference: str) -> Checked:
     execution = _execute(path, tree)
     problems = [*execution.problems, *_missing_libraries(tree)]
     system = _system(execution, name, problems)
+    if system is not None and lake is not None:
+        from headrace.system.additions import demanded
+
+        problems += [_refused(error, path, 0) for error in demanded(lake, system.name, system.specs())]
     problems.sort(key=lambda problem: problem.line)
     return Checked(path_text, None if system is None else system.name, _declares(system), problems)
 
@@ -109,14 +115,19 @@ def _problem(error: BaseException, path: Path, statement: ast.stmt) -> Problem:
     frames = reversed(traceback.extract_tb(error.__traceback__))
     line = next((f.lineno for f in frames if f.filename == str(path) and f.lineno), statement.lineno)
     if isinstance(error, HeadraceError):
-        declared, _, rest = error.message.partition(": ")
-        place, _, number = declared.rpartition(":")
-        if place == path.name and number.isdigit():
-            return Problem(int(number), rest, error.hint)
-        return Problem(line, error.message, error.hint)
+        return _refused(error, path, line)
     if isinstance(error, ModuleNotFoundError) and error.name:
         return Problem(line, f"`{error.name}` is not installed", _install(error.name))
     return Problem(line, f"{type(error).__name__}: {error}", "mend that line")
+
+
+def _refused(error: HeadraceError, path: Path, line: int) -> Problem:
+    """Where the message says, else on `line`."""
+    declared, _, rest = error.message.partition(": ")
+    place, _, number = declared.rpartition(":")
+    if place == path.name and number.isdigit():
+        return Problem(int(number), rest, error.hint)
+    return Problem(line, error.message, error.hint)
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:

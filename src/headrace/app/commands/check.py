@@ -5,15 +5,30 @@ from __future__ import annotations
 import click
 
 from headrace.app.output import show
+from headrace.engines.open import open_lake, prepare_data_folder
+from headrace.kernel.settings import load_settings
 from headrace.system.checking import FoundProblems, check
 
 
 @click.command("check")
 @click.argument("file")
+@click.option("--data", metavar="DIR", help="The data folder [./.headrace]; its events are looked at too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(file: str, as_json: bool) -> None:
-    """Find everything wrong in the system file FILE.py[:NAME], each with its line and how to mend it."""
-    checked = check(file)
+def command(file: str, data: str | None, as_json: bool) -> None:
+    """Find everything wrong in the system file FILE.py[:NAME], each with its line and how to mend it.
+
+    Where the data folder has events of the system, also the windows that are too much to add over them.
+    """
+    settings = load_settings({"data": data})
+    if data is not None:
+        from headrace.app.world import check_installed
+
+        check_installed(settings)
+    lake = None
+    if (settings.data / "format").exists():
+        prepare_data_folder(settings.data)
+        lake = open_lake(settings)
+    checked = check(file, lake)
     if checked.problems:
         raise FoundProblems(checked)
     show(checked, as_json=as_json)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from running import Running, order, write_system
 
+from headrace.app.cli import run_command
+
 AT = "2024-01-01T06:00:00Z"
 NAMED = """
 named = system.windows(Order, by="customer", over=["1d"], name="named", most=hr.max("total"), who=hr.last("customer"))
@@ -79,3 +81,12 @@ def test_texts_are_read_beside_numbers(shop: Running) -> None:
     assert found["values"] == [[1.5, "c0"], [None, None]]
     told = shop.command("features", "read", "named", "customer=c0", "--at", AT)[1]
     assert told["values"] == {"named_most_1d": 1.5, "named_who_1d": "c0"}
+
+
+def test_the_list_for_people_has_what_fits_a_line(shop: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    found = shop.command("features", "list")[1]
+    assert {view["name"]: view["over"] for view in found}["named"] == ["1d"]
+    assert run_command(["features", "list", "--data", str(shop.data)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["name", "kind", "stream", "by", "over", "built", "versions"]
+    assert ["named", "windows", "order", "customer", "1d", "True", "-"] in lines

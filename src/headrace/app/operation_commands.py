@@ -101,7 +101,7 @@ def _callback(operation: Operation) -> Callable[..., int]:
             finally:
                 ctx.close()
         bad = operation.found_bad is not None and operation.found_bad(result)
-        show(result, as_json=as_json)
+        show(result, as_json=as_json, fields=operation.text)
         return FOUND_BAD if bad else 0
 
     return run

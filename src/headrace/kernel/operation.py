@@ -29,6 +29,8 @@ class Operation:
     cli: str | None
     found_bad: Callable[[Any], bool] | None
     """True of a result that was checked and found bad: exit code 1."""
+    text: tuple[str, ...] = ()
+    """The fields of its records that text for a person has, all of them where none is named; JSON always has all."""
 
     @property
     def summary(self) -> str:
@@ -46,6 +48,7 @@ def operation(
     http: str | None = None,
     cli: str | None = None,
     found_bad: Callable[[Any], bool] | None = None,
+    text: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Enter the function in the operation table. Its first parameter is the Context, all others are keyword-only,
     typed with str, int, float, bool, Path, list[str] or `| None`, a number also with the bounds that its meaning sets
@@ -59,7 +62,7 @@ def operation(
             raise ValueError(f"operation {name!r} is declared twice")
         if not function.__doc__:
             raise ValueError(f"operation {name!r} needs a docstring: it is its help text")
-        OPERATIONS[name] = Operation(name, function, permission, changes, http, cli, found_bad)
+        OPERATIONS[name] = Operation(name, function, permission, changes, http, cli, found_bad, text)
         return function
 
     return mark

@@ -47,13 +47,14 @@ def _info(
     models = [model.name for model in specs.all(ModelSpec) if any(s is source for s in model.features.sources)]
     stream: str | None = None
     by: tuple[str, ...] = ()
+    over = [label for label, _ in source.over] if isinstance(source, WindowView) else []
     if isinstance(source, RequestFeatures):
         kind, reads = "function", source.inputs
     else:
         kind, reads = "windows" if isinstance(source, WindowView) else "attributes", source.source_columns
         stream, by = source.stream, source.by
     return FeatureInfo(
-        source.name, kind, stream, list(by), list(reads), list(source.columns), source.definition_hash, position, models,
+        source.name, kind, stream, list(by), over, list(reads), list(source.columns), source.definition_hash, position, models,
         list(versions), built, source.where,
     )  # fmt: skip
 

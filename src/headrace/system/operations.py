@@ -58,9 +58,13 @@ def backfill(
     return backfill_files(specs, paths, spine=spine, order_by=order_by, features=chosen, memory=memory, out=out)
 
 
-@operation("features.list", permission=Permission.READ, http="GET /features", cli="features list")
+@operation(
+    "features.list", permission=Permission.READ, http="GET /features", cli="features list",
+    text=("name", "kind", "stream", "by", "over", "built", "versions"),
+)  # fmt: skip
 def list_features(ctx: Context) -> list[FeatureInfo]:
-    """List views and functions: columns, definition hash, applied positions, and the models that use them."""
+    """List views and functions, as text without what `features show` and `--json` have: columns, definition hash, applied
+    positions, and the models that use them."""
     return feature_catalogue.listed(ctx)
 
 

@@ -33,16 +33,17 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class FeatureInfo:
-    """A declared view or function. `by` and `stream` are those of a view, `reads` the columns that it reads; `definition` is
-    the hash of what it means; `position` the last applied offset of each stream in the online state (of all partitions
-    together), -1 for none, null for a function; `models` name it among their features. `versions` are the live ones
-    (`model@number`) that keep a definition which the file does not have any more. `built`: the online state is where its
-    streams are; null for a function."""
+    """A declared view or function. `by` and `stream` are those of a view, `over` its windows, `reads` the columns that it
+    reads; `definition` is the hash of what it means; `position` the last applied offset of each stream in the online state
+    (of all partitions together), -1 for none, null for a function; `models` name it among their features. `versions` are the
+    live ones (`model@number`) that keep a definition which the file does not have any more. `built`: the online state is
+    where its streams are; null for a function."""
 
     name: str
     kind: str
     stream: str | None
     by: list[str]
+    over: list[str]
     reads: list[str]
     columns: list[str]
     definition: str

@@ -18,11 +18,13 @@ from headrace.data.encoding import json_events
 from headrace.data.files import read_table
 from headrace.data.history import history
 from headrace.data.ingest import BATCH, ingest
+from headrace.data.operations import ingest_file  # noqa: F401  (enters the operation)
 from headrace.data.quarantine import entries
 from headrace.data.status import stream_status
 from headrace.data.types import Field, Violation
 from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.errors import InvalidInput, NotFound
+from headrace.kernel.operation import OPERATIONS
 from headrace.kernel.progress import listening
 from headrace.kernel.specs import Specs
 from headrace.kernel.times import parse_time
@@ -179,6 +181,29 @@ def test_a_file_that_cannot_be_a_stream_is_refused_in_clear_words(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=words):
         ingest(make_context(SPECS), "order", tmp_path / name)
+
+
+def test_a_bad_file_of_a_folder_holds_up_no_other(make_context: MakeContext, tmp_path: Path) -> None:
+    ctx, folder = make_context(SPECS), tmp_path / "in"
+    folder.mkdir()
+    _write(ROWS.head(2), folder, "a.parquet")
+    (folder / "b.csv").write_bytes(b"id,at,amount\n1,2,3\n")
+    _write(ROWS.tail(2), folder, "c.ndjson")
+    (folder / "d.parquet").write_bytes(b"no")
+    for rows, skipped in ((4, 0), (0, 4)):
+        result = ingest(ctx, "order", folder)
+        assert (result.rows, result.skipped, result.files, [bad.file for bad in result.bad]) == (
+            rows, skipped, 4, ["b.csv", "d.parquet"],
+        )  # fmt: skip
+        assert "no column `customer`" in result.bad[0].reason
+        assert OPERATIONS["streams.ingest"].found_bad(result)
+    (folder / "b.csv").write_bytes(H + b"z,2026-01-30,1,1,red\n")
+    (folder / "d.parquet").unlink()
+    again = ingest(ctx, "order", folder)
+    assert (again.rows, again.skipped, again.bad) == (1, 4, [])
+    assert not OPERATIONS["streams.ingest"].found_bad(again)
+    apply_all(ctx)
+    assert sorted(history(ctx, "order")["id"]) == ["a", "b", "c", "d", "z"]
 
 
 H = b"id,at,customer,amount,color\n"

@@ -19,8 +19,9 @@ from headrace.data.sorting import INDEX, kept_rows, sorted_rows
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import Conflict, Interrupted
+from headrace.kernel.errors import Conflict, Interrupted, InvalidInput
 from headrace.kernel.ids import content_hash
+from headrace.kernel.log import LOG
 from headrace.kernel.progress import report
 from headrace.pipelines.claims import Claim
 
@@ -31,9 +32,18 @@ _READ_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class BadFile:
+    """A file of a folder of which nothing was appended."""
+
+    file: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class IngestResult:
     """`rows` events were appended from `first_offset` on; `skipped` rows of the same files are there from an earlier run.
-    What the contract refuses shows in the quarantine."""
+    `bad` files of a folder were passed over. What the contract refuses shows in the quarantine."""
 
     stream: str
     rows: int
@@ -42,11 +52,12 @@ class IngestResult:
     seconds: float
     files: int
     skipped: int
+    bad: list[BadFile]
 
 
 def ingest(ctx: Context, stream: str, path: Path) -> IngestResult:
     """Append every row of a Parquet, CSV or NDJSON file durably, or of every such file of a folder in the order of their
-    names; each file is sorted for itself.
+    names; each file is sorted for itself. A bad file of a folder holds up no other: it is logged, and listed in the result.
 
     It takes bounded memory (scratch files lie in the data folder). A file is known by its content: run again after a kill
     it goes on after the last batch in the log, with what was sorted by then, and a file that is there already adds nothing.
@@ -59,13 +70,29 @@ def ingest(ctx: Context, stream: str, path: Path) -> IngestResult:
     files = files_of(path)
     first = sum(stream_ends(ctx, stream))
     rows = skipped = 0
-    offsets = []
+    offsets: list[int] = []
+    bad: list[BadFile] = []
     for file in files:
-        imported = import_file(ctx, spec, file)
+        try:
+            imported = import_file(ctx, spec, file)
+        except (InvalidInput, OSError) as error:
+            if path == file:
+                raise
+            bad.append(_bad(file, error))
+            continue
         rows, skipped = rows + imported.rows, skipped + imported.skipped
         offsets += [] if imported.first_offset is None else [imported.first_offset]
     end = sum(stream_ends(ctx, stream))
-    return IngestResult(stream, rows, min(offsets, default=first), end, MACHINE.monotonic() - started, len(files), skipped)
+    seconds = MACHINE.monotonic() - started
+    return IngestResult(stream, rows, min(offsets, default=first), end, seconds, len(files), skipped, bad)
+
+
+def _bad(file: Path, error: InvalidInput | OSError) -> BadFile:
+    """What is told of the file, after it is logged."""
+    if isinstance(error, OSError):
+        error = InvalidInput(f"`{file}` cannot be read: {error.strerror}", hint="check who may read it")
+    LOG.warning("file.refused", file=str(file), reason=error.message, hint=error.hint)
+    return BadFile(file.name, error.message, error.hint)
 
 
 @dataclass(frozen=True, slots=True)

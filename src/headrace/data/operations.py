@@ -27,9 +27,14 @@ def list_streams(ctx: Context) -> list[StreamStatus]:
     return stream_status(ctx)
 
 
-@operation("streams.ingest", permission=Permission.WRITE_EVENTS, changes=True, cli="ingest")
+@operation(
+    "streams.ingest", permission=Permission.WRITE_EVENTS, changes=True, cli="ingest", found_bad=lambda result: bool(result.bad)
+)
 def ingest_file(ctx: Context, *, stream: str, path: Path) -> IngestResult:
-    """Append every row of a Parquet, CSV or NDJSON file, or of a folder of them, to a stream as history; resumable."""
+    """Append every row of a Parquet, CSV or NDJSON file, or of a folder of them, to a stream as history; resumable.
+
+    A bad file of a folder holds up no other: all are reported at the end, with exit code 1.
+    """
     return ingest(ctx, stream, path)
 
 

@@ -212,3 +212,22 @@ def test_a_folder_is_imported_in_the_order_of_its_names_and_only_what_is_new(mak
     result = ingest(ctx, "order", folder)
     assert (result.files, result.rows, result.skipped, result.first_offset, result.next_offset) == (3, 1, 3, 3, 4)
     assert [value.split(b'"id":"')[1][:2].strip(b'"') for value in _logged(ctx)] == [b"a1", b"a2", b"b", b"c"]
+
+
+def test_what_other_imports_have_sorted_stays_for_a_week_of_the_last_four(make_context: MakeContext, tmp_path: Path) -> None:
+    ctx, day = make_context(SPECS), 86_400
+    folder, now = ctx.run_folder / "ingest", time.time()
+    for number in range(6):
+        (folder / f"order-{number}").mkdir(parents=True)
+        (folder / f"order-{number}" / INDEX).write_bytes(b"{}")
+        os.utime(folder / f"order-{number}" / INDEX, (now - number * day, now - number * day))
+    os.utime(folder / "order-3" / INDEX, (now - 7.1 * day, now - 7.1 * day))
+    (folder / "order-unsorted").mkdir()
+    (tmp_path / "a.csv").write_text("id,at,customer,amount\nc,2026-01-30,1,1\n")
+    for _ in range(2):
+        assert ingest(ctx, "order", tmp_path / "a.csv").files == 1
+        assert sorted(left.name[-1] for left in folder.iterdir()) == ["0", "1", "2", "4"]
+    for number in (0, 1, 2):
+        os.utime(folder / f"order-{number}" / INDEX, (now - 8 * day, now - 8 * day))
+    ingest(ctx, "order", tmp_path / "a.csv")
+    assert [left.name for left in folder.iterdir()] == ["order-4"]

@@ -23,10 +23,13 @@ from headrace.kernel.errors import Conflict, Interrupted, InvalidInput
 from headrace.kernel.ids import content_hash
 from headrace.kernel.log import LOG
 from headrace.kernel.progress import report
+from headrace.kernel.times import DAY
 from headrace.pipelines.claims import Claim
 
 BATCH = 65_536
 BATCH_BYTES = 64 << 20
+KEPT_IMPORTS, KEPT_DAYS = 4, 7
+"""Of stopped imports of other files, so many sorted files stay on disk, for so long."""
 AGAIN = "give the same command again: it goes on where it was"
 _READ_BYTES = 4 << 20
 
@@ -163,12 +166,10 @@ def _identity(spec: StreamSpec, path: Path) -> str:
 @contextmanager
 def _claimed(ctx: Context, stream: str, identity: str, path: Path) -> Iterator[Path]:
     """The scratch folder of the one process that imports the file. When that is stopped or killed, the sorted rows stay
-    there for the next; what others have left is removed."""
+    there for the next, beside those of other files (`_remove_left`)."""
     folder, claims = ctx.run_folder / "ingest", ctx.run_folder / "claims"
     scratch = folder / f"{stream}-{identity}"
-    for left in folder.glob("*"):
-        if not (left == scratch and (left / INDEX).exists()) and Claim(claims, "ingest", left.name).free():
-            shutil.rmtree(left, ignore_errors=True)
+    _remove_left(folder, claims, scratch)
     claim = Claim(claims, "ingest", scratch.name)
     if not claim.take():
         raise Conflict(f"another process imports `{path}` into `{stream}`", hint="wait until it is done")
@@ -179,3 +180,23 @@ def _claimed(ctx: Context, stream: str, identity: str, path: Path) -> Iterator[P
         if not (scratch / INDEX).exists():
             shutil.rmtree(scratch, ignore_errors=True)
         claim.release()
+
+
+def _remove_left(folder: Path, claims: Path, own: Path) -> None:
+    """Delete what stopped imports of other files than `own` have left: what was not sorted to the end, and of the sorted rows
+    what is older than KEPT_DAYS or not of the last KEPT_IMPORTS."""
+    sorted_at = {left: _sorted_at(left) for left in folder.glob("*")}
+    kept = sorted((left for left in sorted_at if left != own), key=lambda left: sorted_at[left], reverse=True)[:KEPT_IMPORTS]
+    earliest = MACHINE.now() - KEPT_DAYS * DAY
+    for left, at in sorted_at.items():
+        stays = at > 0 if left == own else left in kept and at > earliest
+        if not stays and Claim(claims, "ingest", left.name).free():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _sorted_at(scratch: Path) -> int:
+    """When all rows of the import were sorted, in microseconds; 0 when they were not."""
+    try:
+        return (scratch / INDEX).stat().st_mtime_ns // 1000
+    except FileNotFoundError:
+        return 0

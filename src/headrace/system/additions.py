@@ -17,18 +17,20 @@ from headrace.features.types import EventSpine, WindowView
 from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.namespace import Namespace
 from headrace.kernel.specs import Specs
+from headrace.system.declarations import System
 from headrace.training.types import ModelSpec
 
 MOST_EVENTS = 500_000
 """Of more events in a table, every so manieth is read: windows of the rest hold as many times fewer."""
 
 
-def demanded(lake: Lake, system: str, specs: Specs) -> Iterator[InvalidSystem]:
+def demanded(lake: Lake, system: System) -> Iterator[InvalidSystem]:
     """For each view that needs a resolution, why. A view is asked at the events of each model that takes it, and one that no
     model takes at its own. Only the events that are in the lake count."""
+    specs, names = system.specs(), Namespace(system.name)
     for view, asking in _pairs(specs):
         try:
-            _check(lake, Namespace(system), view, specs.get(StreamSpec, view.stream), specs.get(StreamSpec, asking))
+            _check(lake, names, view, specs.get(StreamSpec, view.stream), specs.get(StreamSpec, asking))
         except InvalidSystem as error:
             yield error
 

@@ -12,14 +12,13 @@ import importlib.util
 import linecache
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from headrace.data.types import StreamSpec
-from headrace.engines.lake.port import Lake
 from headrace.features.types import stored_views
 from headrace.kernel.errors import HeadraceError, InvalidSystem, NotFound
 from headrace.kernel.ids import content_hash
@@ -56,8 +55,8 @@ class _Execution:
     missing: set[str] = field(default_factory=set)
 
 
-def check(reference: str, lake: Lake | None = None) -> Checked:
-    """Check `FILE.py[:NAME]`, also by the events of its streams in `lake`. NotFound when there is no such file; everything
+def check(reference: str, more: Callable[[System], Iterable[HeadraceError]] | None = None) -> Checked:
+    """Check `FILE.py[:NAME]`; `more` finds what the file alone does not tell. NotFound when there is no such file; everything
     else is in `problems`."""
     path_text, _, name = reference.partition(":")
     path = Path(path_text).resolve()
@@ -72,10 +71,8 @@ def check(reference: str, lake: Lake | None = None) -> Checked:
     execution = _execute(path, tree)
     problems = [*execution.problems, *_missing_libraries(tree)]
     system = _system(execution, name, problems)
-    if system is not None and lake is not None:
-        from headrace.system.additions import demanded
-
-        problems += [_refused(error, path, 0) for error in demanded(lake, system.name, system.specs())]
+    if system is not None and more is not None:
+        problems += [_refused(error, path, 0) for error in more(system)]
     problems.sort(key=lambda problem: problem.line)
     return Checked(path_text, None if system is None else system.name, _declares(system), problems)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 import click
 
 from headrace.app.output import show
 from headrace.engines.open import open_lake, prepare_data_folder
-from headrace.kernel.settings import load_settings
+from headrace.kernel.errors import HeadraceError
+from headrace.kernel.settings import Settings, load_settings
 from headrace.system.checking import FoundProblems, check
+from headrace.system.declarations import System
 
 
 @click.command("check")
@@ -24,11 +29,15 @@ def command(file: str, data: str | None, as_json: bool) -> None:
         from headrace.app.world import check_installed
 
         check_installed(settings)
-    lake = None
-    if (settings.data / "format").exists():
-        prepare_data_folder(settings.data)
-        lake = open_lake(settings)
-    checked = check(file, lake)
+    checked = check(file, _additions(settings) if (settings.data / "format").exists() else None)
     if checked.problems:
         raise FoundProblems(checked)
     show(checked, as_json=as_json)
+
+
+def _additions(settings: Settings) -> Callable[[System], Iterator[HeadraceError]]:
+    """Imported on use: most checks have no data folder."""
+    from headrace.system.additions import demanded
+
+    prepare_data_folder(settings.data)
+    return partial(demanded, open_lake(settings))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
+from headrace.engines.file_locks import try_lock
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import Conflict
 
@@ -18,7 +18,7 @@ class ProcessLock:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = path.open("a+")
         deadline = MACHINE.monotonic() + wait
-        while not self._taken():
+        while not try_lock(self._file.fileno()):
             if MACHINE.monotonic() >= deadline:
                 self._file.seek(0)
                 holder = self._file.read().strip()
@@ -31,13 +31,6 @@ class ProcessLock:
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
-
-    def _taken(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     def close(self) -> None:
         self._file.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
+from headrace.engines.durable_files import write_synced
 from headrace.kernel.errors import EngineUnreachable
 
 RUN_BYTES = 192 << 20
@@ -107,10 +107,7 @@ class _Run:
 def _write(path: Path, content: bytes) -> None:
     """Durably: the index must not name what a power failure takes."""
     try:
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(path, content)
     except OSError as error:
         raise EngineUnreachable(f"cannot sort in `{path.parent}`: {error.strerror}", hint="free disk space") from None
 

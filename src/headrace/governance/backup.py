@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.engines.context import Context
+from headrace.engines.durable_files import sync_folder, write_synced
 from headrace.governance.types import BackupResult
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import CheckFailed, IncompatibleFormat, InvalidInput, NotFound
@@ -74,7 +75,7 @@ def backup(ctx: Context, dest: Path) -> BackupResult:
     root = parse_note(note)[0].root.hex() if note else ""
     manifest = _Manifest(FORMAT, version("headrace"), format_time(MACHINE.now()), size, root, files)
     _write(dest, MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-    _sync_folder(dest)
+    sync_folder(dest)
     seconds = round(MACHINE.monotonic() - began, 3)
     return BackupResult(str(dest), len(files), sum(file.bytes for file in files), size, root, seconds)
 
@@ -101,7 +102,7 @@ def restore(source: Path, data_folder: Path) -> BackupResult:
     if data_folder.exists():
         data_folder.rmdir()
     beside.rename(data_folder)
-    _sync_folder(data_folder.parent)
+    sync_folder(data_folder.parent)
     seconds = round(MACHINE.monotonic() - began, 3)
     total = sum(file.bytes for file in manifest.files)
     return BackupResult(str(data_folder), len(manifest.files), total, manifest.leaves, manifest.root, seconds)
@@ -194,16 +195,5 @@ def _copy_database(source: Path, dest: Path, path: str) -> _File:
 def _write(dest: Path, path: str, content: bytes) -> _File:
     target = dest / path
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with target.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(target, content)
     return _File(path, len(content), hashlib.sha256(content).hexdigest())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

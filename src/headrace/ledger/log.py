@@ -15,7 +15,7 @@ from headrace.kernel.errors import CheckFailed
 from headrace.kernel.ids import new_id
 from headrace.kernel.settings import Settings
 from headrace.ledger.checkpoint import Checkpoint, Signer, Verifier, key_path, load_key, parse_note
-from headrace.ledger.merkle import CompactRange, leaf_hash
+from headrace.ledger.merkle import CompactRange, leaf_hash, root_of
 from headrace.ledger.tables import LEDGER, OUTBOX
 from headrace.ledger.tiles import WIDTH, TileFolder, encode_bundle, tile_path
 
@@ -88,7 +88,7 @@ def _present(key: Ed25519PrivateKey | None, settings: Settings) -> Ed25519Privat
 
 def _agreed(known: LedgerRow, note: str, verifier: Verifier, tiles: TileFolder) -> Checkpoint:
     """The checkpoint of the note ("": none). CheckFailed unless it continues what the catalog knows and is its tiles' root."""
-    published = parse_note(note)[0] if note else Checkpoint(known.origin, 0, CompactRange().root())
+    published = parse_note(note)[0] if note else Checkpoint(known.origin, 0, root_of([]))
     if published.origin != known.origin or published.size < known.size:
         raise CheckFailed(
             f"the ledger's checkpoint is `{published.origin}` {published.size}, "
@@ -187,17 +187,10 @@ class MerkleLog:
         if len(edge) == WIDTH:
             self._write(level, index // WIDTH, edge)
             self._edges[level] = []
-            self._push(level + 1, index // WIDTH, _root_of(edge))
+            self._push(level + 1, index // WIDTH, root_of(edge))
 
     def _write(self, level: int | str, index: int, items: Sequence[bytes]) -> None:
         content = encode_bundle(items) if level == "entries" else b"".join(items)
         self._tiles.write(tile_path(level, index, len(items)), content)
         if len(items) == WIDTH:
             self._completed.append((level, index))
-
-
-def _root_of(hashes: Sequence[bytes]) -> bytes:
-    growing = CompactRange()
-    for digest in hashes:
-        growing.append(digest)
-    return growing.root()

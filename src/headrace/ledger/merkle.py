@@ -7,7 +7,7 @@ Proofs are built from a function that looks nodes up, wherever they are kept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 Node = Callable[[int, int], bytes]
 EMPTY_ROOT = hashlib.sha256(b"").digest()
@@ -45,6 +45,14 @@ class CompactRange:
 
     def root(self) -> bytes:
         return _folded(self.hashes)
+
+
+def root_of(leaves: Iterable[bytes]) -> bytes:
+    """The root of the tree of these leaf hashes."""
+    growing = CompactRange()
+    for leaf in leaves:
+        growing.append(leaf)
+    return growing.root()
 
 
 class HashedLeaves:

@@ -7,11 +7,11 @@ so all of them stay until the full one has been written.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from headrace.engines.durable_files import sync_folder, write_synced
 from headrace.kernel.errors import CheckFailed
 from headrace.ledger.merkle import HashedLeaves
 
@@ -72,20 +72,13 @@ class TileFolder:
         self._unsettled.update(new.parent for new in (target.parent, *target.parent.parents) if not new.exists())
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.new")
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(beside, content)
         beside.rename(target)
 
     def settle(self) -> None:
         """Make the names of all files written so far durable too: one sync a folder."""
         for folder in self._unsettled:
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_folder(folder)
         self._unsettled.clear()
 
     def drop_partial(self, level: int | str, index: int) -> None:

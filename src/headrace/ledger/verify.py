@@ -18,7 +18,7 @@ from headrace.ledger.batches import check_batches
 from headrace.ledger.checkpoint import Checkpoint, Verifier, key_path, load_key, parse_note
 from headrace.ledger.entries import entry_of, id_of
 from headrace.ledger.log import CHECKPOINT, audit_folder
-from headrace.ledger.merkle import CompactRange, leaf_hash
+from headrace.ledger.merkle import leaf_hash, root_of
 from headrace.ledger.tables import LEDGER, OUTBOX
 from headrace.ledger.tiles import WIDTH, TileFolder, decode_bundle, encode_bundle, tile_path, tiles_of
 
@@ -56,7 +56,7 @@ def verify(ctx: Context, *, checkpoint: Path | None = None, key: str | None = No
     note = audit_folder(ctx.settings) / CHECKPOINT
     result = Verification(False, 0, "")
     if known is None and not note.is_file() and saved is None:
-        return Verification(True, 0, CompactRange().root().hex())
+        return Verification(True, 0, root_of([]).hex())
     verifier = _verifier(ctx, "" if known is None else known.origin, key)
     try:
         current = verifier.open(note.read_text() if note.is_file() else "")
@@ -153,7 +153,7 @@ def _compared_with_tiles(
     by_level = [hashes]
     while len(by_level[-1]) >= WIDTH:
         below = by_level[-1]
-        by_level.append([_root(below[at : at + WIDTH]) for at in range(0, len(below) - len(below) % WIDTH, WIDTH)])
+        by_level.append([root_of(below[at : at + WIDTH]) for at in range(0, len(below) - len(below) % WIDTH, WIDTH)])
     for level, index, width in tiles_of(current.size):
         path = tile_path(level, index, width)
         expected = by_level[level][index * WIDTH : index * WIDTH + width]
@@ -167,7 +167,7 @@ def _compared_with_tiles(
                 leaf = at if level == 0 else None
                 bad.append(Finding(leaf, path, "the hash in the tile is not that of the entries"))
     bad += _earlier_tiles(tiles, current, by_level, entries)
-    if _root(hashes) != current.root:
+    if root_of(hashes) != current.root:
         bad.append(Finding(None, CHECKPOINT, "the signed root is not that of the entries"))
     if saved is not None:
         bad += _compared_with_saved(current, hashes, saved, verifier)
@@ -201,13 +201,6 @@ def _compared_with_saved(current: Checkpoint, hashes: list[bytes], saved: str, v
         return [Finding(None, name, error.message)]
     if earlier.size > current.size:
         return [Finding(None, name, f"it has {earlier.size} leaves, the ledger has {current.size}: cut or rebuilt")]
-    if _root(hashes[: earlier.size]) != earlier.root:
+    if root_of(hashes[: earlier.size]) != earlier.root:
         return [Finding(None, name, f"its root is not that of the first {earlier.size} entries: changed or rebuilt")]
     return []
-
-
-def _root(hashes: list[bytes]) -> bytes:
-    growing = CompactRange()
-    for digest in hashes:
-        growing.append(digest)
-    return growing.root()

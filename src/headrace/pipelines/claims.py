@@ -5,10 +5,10 @@ A lease would keep the successor of a killed process waiting until it runs out.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
+from headrace.engines.file_locks import try_lock
 from headrace.kernel.ids import content_hash
 
 
@@ -23,9 +23,7 @@ class Claim:
         """Take it; False when another holds it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             os.close(descriptor)
             return False
         self._descriptor = descriptor

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from headrace.engines.durable_files import sync_folder, write_synced
 from headrace.kernel.errors import CheckFailed, NotFound
 from headrace.kernel.ids import new_id
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder survive power loss."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class FileBlobs:
@@ -39,13 +30,10 @@ class FileBlobs:
             return digest
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{new_id()}")
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(beside, content)
         beside.rename(path)
         for folder in (path.parent, path.parent.parent):
-            _sync_folder(folder)
+            sync_folder(folder)
         return digest
 
     def get(self, prefix: str, digest: str) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from headrace.engines.durable_files import sync_folder
 from headrace.engines.events.framing import encode
 from headrace.engines.events.marks import KEPT, SYNCED, Mark
 from headrace.engines.events.port import Records
@@ -81,11 +82,7 @@ class Partition:
 
     def _create(self, base: int) -> SegmentFile:
         segment = SegmentFile(self._folder, base, create=True)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._folder)
         return segment
 
     def _follow(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headrace.engines.durable_files import write_synced
 from headrace.engines.events.framing import HEADER_SIZE, BatchHeader, decode_into, parse_header
 from headrace.engines.events.port import Records
 from headrace.kernel.errors import CheckFailed, EngineUnreachable
@@ -112,10 +113,7 @@ class SegmentFile:
         while kept.exists():
             number += 1
             kept = self.path.with_name(f"{self.next:020d}.{number}{TORN}")
-        with kept.open("xb") as file:
-            file.write(tail)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(kept, tail)
         LOG.warning("event_log.torn_tail", segment=str(self.path), offset=self.next, bytes_cut=len(tail), kept_in=kept.name)
 
     def _take(self, header: BatchHeader) -> None:
@@ -153,23 +151,24 @@ class SegmentFile:
 
     def oldest(self) -> int:
         """The machine-clock time of the first append, 0 for an empty segment."""
-        position = self._positions[0]
-        if position >= self.position:
-            return 0
-        header = parse_header(os.pread(self._fd, HEADER_SIZE, position))
-        if header is None:
-            raise CheckFailed(f"`{self.path}` has no batch at byte {position}", hint="`headrace restore`")
-        return header.timestamp
+        return self._header_at(0).timestamp if self.position else 0
 
     def newest(self) -> int:
         """The machine-clock time of the last append, 0 for an empty segment."""
         position, timestamp = self._positions[-1], 0
         while position < self.position:
-            header = parse_header(os.pread(self._fd, HEADER_SIZE, position))
-            if header is None:
-                raise CheckFailed(f"`{self.path}` has no batch at byte {position}", hint="`headrace restore`")
+            header = self._header_at(position)
             position, timestamp = position + header.size, header.timestamp
         return timestamp
+
+    def _header_at(self, position: int) -> BatchHeader:
+        header = parse_header(os.pread(self._fd, HEADER_SIZE, position))
+        if header is None:
+            raise self._no_batch(position)
+        return header
+
+    def _no_batch(self, position: int) -> CheckFailed:
+        return CheckFailed(f"`{self.path}` has no batch at byte {position}", hint="`headrace restore`")
 
     def seal(self) -> None:
         """Make durable and store the index; nothing is appended any more."""
@@ -220,7 +219,7 @@ class SegmentFile:
                         return
                 at += header.size
             if at == 0:
-                raise CheckFailed(f"`{self.path}` has no batch at byte {position}", hint="`headrace restore`")
+                raise self._no_batch(position)
             position += at
         self._recent = (records.next, position)
 

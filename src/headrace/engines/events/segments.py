@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from headrace.engines.durable_files import write_synced
 from headrace.engines.events.offsets import CommittedOffsets, GroupMember
 from headrace.engines.events.partition import Partition
 from headrace.engines.events.port import Records
@@ -66,10 +67,7 @@ class SegmentLog:
         if self._count(topic) == 0:
             folder.mkdir(parents=True, exist_ok=True)
             beside = folder / f"@{new_id()}"
-            with beside.open("wb") as file:
-                file.write(msgspec.json.encode(_Topic(1, partitions)))
-                file.flush()
-                os.fsync(file.fileno())
+            write_synced(beside, msgspec.json.encode(_Topic(1, partitions)))
             try:
                 os.link(beside, folder / _MARK)
             except FileExistsError:  # another process was first; its number is compared below

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -15,6 +12,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from polars.exceptions import PolarsError
 
+from headrace.engines.file_locks import locked
 from headrace.kernel.errors import CheckFailed, EngineUnreachable, Fenced, InvalidInput, NotFound
 
 ATTEMPTS = 20
@@ -63,20 +61,10 @@ class DeltaLake:
 
     def append(self, table: str, frame: pl.DataFrame, *, application: str, version: int, after: int | None = None) -> int:
         """One at a time in a table: deltalake 1.6 lets two commits of one application pass that both saw the same before."""
-        with self._alone(table):
-            return self._append(table, frame, application, version, after)
-
-    @contextmanager
-    def _alone(self, table: str) -> Iterator[None]:
-        """While no other process or thread of this machine is here for the table."""
         folder = Path(self._path(table))
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "_append.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+        with locked(folder / "_append.lock", wait=True):
+            return self._append(table, frame, application, version, after)
 
     def _append(self, table: str, frame: pl.DataFrame, application: str, version: int, after: int | None) -> int:
         path = self._path(table)
@@ -142,11 +130,7 @@ class DeltaLake:
         return pl.scan_parquet(files, schema=lazy.collect_schema(), missing_columns="insert", glob=False) if files else lazy
 
     def committed(self, table: str, application: str) -> int:
-        try:
-            stored = DeltaTable(self._path(table)).transaction_version(application)
-        except TableNotFoundError:
-            return -1
-        return -1 if stored is None else stored
+        return self._stored(self._path(table), application)[0]
 
     def version(self, table: str) -> int:
         try:
@@ -157,14 +141,9 @@ class DeltaLake:
     def compact(self, table: str) -> None:
         """Nothing while another process does: two at once double the rows (deltalake 1.6)."""
         self._open(table)
-        lock = os.open(Path(self._path(table)) / "_delta_log" / "_compaction.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._open(table).optimize.compact()
-        except BlockingIOError:
-            return
-        finally:
-            os.close(lock)
+        with locked(self._root / table / "_delta_log" / "_compaction.lock", wait=False) as alone:
+            if alone:
+                self._open(table).optimize.compact()
 
     def uncompacted(self, table: str, *, limit: int) -> int:
         try:

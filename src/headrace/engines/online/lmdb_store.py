@@ -12,11 +12,13 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import lmdb
 import msgspec
 
+from headrace.engines.durable_files import sync_folder, write_synced
+from headrace.engines.file_locks import try_lock
 from headrace.kernel.errors import EngineUnreachable, IncompatibleFormat, InvalidInput
 
 MAP_SIZE = 16 << 30
@@ -59,10 +61,9 @@ class _Folder:
         self._boot = boot
         self._users_file = os.open(path / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            alone = self._lock_users(fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if alone:
+            if try_lock(self._users_file):
                 self._recover()
-            self._lock_users(fcntl.LOCK_SH)
+            fcntl.flock(self._users_file, fcntl.LOCK_SH)
             try:
                 self.environment = lmdb.open(str(path), map_size=map_size, sync=False, metasync=False, max_readers=512)
             except lmdb.Error as error:
@@ -74,13 +75,6 @@ class _Folder:
         except BaseException:
             os.close(self._users_file)
             raise
-
-    def _lock_users(self, how: int) -> bool:
-        try:
-            fcntl.flock(self._users_file, how)
-        except BlockingIOError:
-            return False
-        return True
 
     def _recover(self) -> None:
         """Nobody else has the store open: keep it, or delete what power loss may have torn."""
@@ -107,22 +101,15 @@ class _Folder:
 
     def _write_mark(self, *, clean: bool) -> None:
         beside = self.path / "mark.new"
-        with beside.open("wb") as file:
-            file.write(msgspec.json.encode(Mark(FORMAT, self._boot, clean)))
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(beside, msgspec.json.encode(Mark(FORMAT, self._boot, clean)))
         beside.rename(self.path / "mark")
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path)
 
     def close(self) -> None:
         """Sync; the last process to close also marks the store clean."""
         self.environment.sync(True)
         self.environment.close()
-        if self._lock_users(fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if try_lock(self._users_file):
             self._write_mark(clean=True)
         os.close(self._users_file)
 
@@ -223,10 +210,6 @@ class LmdbStore:
                     yield key, value
         except lmdb.Error as error:
             raise EngineUnreachable(f"the scan of `{self._folder.path}` was cut off: {error}", hint="scan again") from error
-
-    def info(self) -> dict[str, Any]:
-        """The map's size and use in bytes, for `headrace doctor`."""
-        return {"map_size": self._environment.info()["map_size"], **self._environment.stat()}
 
     def close(self) -> None:
         if self._closed:

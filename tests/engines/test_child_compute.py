@@ -96,6 +96,17 @@ def test_close_ends_what_runs_and_what_waits_and_starts_no_thread_before_a_job(t
         compute.submit(Job(f"{HERE}:wait", {"seconds": 0}))
 
 
+def test_a_job_that_cannot_be_started_fails_and_holds_up_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "jobs"
+    folder.write_text("no folder")
+    compute = ChildCompute(folder)
+    result = compute.result(compute.submit(Job(f"{HERE}:wait", {"seconds": 0})), timeout=10)
+    assert result.state == "failed" and str(folder) in result.error
+    folder.unlink()
+    assert compute.result(compute.submit(Job(f"{HERE}:wait", {"seconds": 0})), timeout=60).value == "waited"
+    compute.close()
+
+
 def test_output_is_kept_and_gpus_are_refused(tmp_path: Path) -> None:
     compute = ChildCompute(tmp_path)
     job = compute.submit(Job(f"{HERE}:break_down", {}))

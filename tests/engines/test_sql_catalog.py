@@ -10,7 +10,11 @@ import pytest
 
 from headrace.engines.catalog.sql import SqlCatalog
 from headrace.engines.conformance.catalog import CatalogConformance, value_of
+from headrace.engines.open import open_context
+from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.errors import EngineUnreachable, IncompatibleFormat, InvalidInput
+from headrace.kernel.settings import Settings
+from headrace.kernel.specs import Specs
 
 WRITER = """
 import sys, threading
@@ -23,6 +27,12 @@ threads = [threading.Thread(target=lambda: [add_one(catalog, "visits") for _ in 
 for t in threads: t.start()
 for t in threads: t.join()
 """
+
+
+def open_files_below(folder: Path) -> list[str]:
+    """Files below the folder that this process has open."""
+    found = (str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink())
+    return [path for path in found if path.startswith(str(folder))]
 
 
 class TestSqlCatalog(CatalogConformance):
@@ -70,6 +80,15 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(IncompatibleFormat, match="99"):
         SqlCatalog(f"sqlite:///{path}")
+    assert open_files_below(tmp_path) == []
+    settings = Settings(data=tmp_path / "data", catalog=f"sqlite:///{path}")
+    with pytest.raises(IncompatibleFormat, match="99"):
+        open_context(settings, "shop", Specs(), clock=FixedEventClock(0))
+    (tmp_path / "data" / "online").write_text("no folder")
+    path.unlink()
+    with pytest.raises(OSError, match="online"):
+        open_context(settings, "shop", Specs(), clock=FixedEventClock(0))
+    assert open_files_below(tmp_path) == []
 
 
 def test_a_path_that_cannot_be_opened_is_unreachable(tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ def test_a_wrong_settings_file_is_refused_by_its_line_or_key(tmp_path: Path) -> 
     file.write_text("data = \n")
     with pytest.raises(InvalidInput, match="is not TOML"):
         load_settings(environment={}, file=file)
+    file.write_text("catalog = 5\n")
+    with pytest.raises(InvalidInput, match=r"`catalog` in .* is 5; allowed: a text"):
+        load_settings(environment={}, file=file)
+    file.write_bytes(b'data = "\xff"\n')
+    with pytest.raises(InvalidInput, match="is not TOML"):
+        load_settings(environment={}, file=file)
 
 
 def test_a_reference_hides_a_secret_in_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

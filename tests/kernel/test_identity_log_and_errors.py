@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import redirect_stderr
 
 import pytest
 
@@ -36,9 +37,8 @@ def test_a_viewer_changes_nothing_and_only_an_admin_administers() -> None:
 
 
 def written(log: Log, **fields: object) -> str:
-    stream = io.StringIO()
-    log._stream = stream
-    log.info("event", **fields)
+    with redirect_stderr(io.StringIO()) as stream:
+        log.info("event", **fields)
     return stream.getvalue()
 
 

@@ -56,7 +56,7 @@ def test_durations(text: str, micros: int) -> None:
     assert duration(text) == micros
 
 
-@pytest.mark.parametrize("text", ["", "d", "1", "-1d", "1 d", "1y", "1d2h", None, 5])
+@pytest.mark.parametrize("text", ["", "d", "1", "-1d", "1 d", "1y", "1d2h", "0.4us", "9" * 400 + "d", None, 5])
 def test_what_is_no_duration_is_refused_with_the_units(text: object) -> None:
     with pytest.raises(InvalidInput, match="us, ms, s, m, h, d, w"):
         duration(text)  # type: ignore[arg-type]

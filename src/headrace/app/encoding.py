@@ -31,7 +31,6 @@ def plain(value: Any) -> Any:
     return _renamed(msgspec.to_builtins(value, enc_hook=_other, str_keys=True))
 
 
-def encode(value: Any, *, indent: int = 0) -> bytes:
+def encode(value: Any) -> bytes:
     """JSON of `value`; NaN is null."""
-    raw = msgspec.json.encode(plain(value))
-    return msgspec.json.format(raw, indent=indent) if indent else raw
+    return msgspec.json.encode(plain(value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -14,10 +14,8 @@ import msgspec
 from headrace.data.json_fields import check_from
 from headrace.data.types import Field, FieldType, NotNull, OneOf, Pattern, Range, Rule, Violation
 from headrace.kernel.errors import InvalidSystem
-from headrace.kernel.times import parse_time, to_micros
+from headrace.kernel.times import FIRST_TIME, LAST_TIME, parse_time, to_micros
 
-FIRST_TIME = to_micros(datetime.min.replace(tzinfo=UTC))
-LAST_TIME = to_micros(datetime.max.replace(tzinfo=UTC))
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 EXPECTED: dict[FieldType, str] = {
     "int": "expected an integer of 64 bits",
@@ -149,13 +147,9 @@ def _broken_rule(field: Field, value: Any) -> tuple[str, str] | None:
     return None
 
 
-def check_document(
-    fields: Sequence[Field], document: Any, *, strict: bool = False, times_in_micros: bool = False
-) -> dict[str, Any] | Violation:
-    """The typed values of a decoded JSON document, times in microseconds, or the first violation in field order.
-
-    `strict` refuses unknown fields. `times_in_micros`: integers of time fields already are microseconds.
-    """
+def check_document(fields: Sequence[Field], document: Any, *, strict: bool = False) -> dict[str, Any] | Violation:
+    """The typed values of a decoded JSON document, times in microseconds, or the first violation in field order. `strict`
+    refuses unknown fields."""
     if not isinstance(document, Mapping):
         return Violation(None, "expected a JSON object", shown(document), "json")
     values: dict[str, Any] = {}
@@ -168,9 +162,6 @@ def check_document(
             if not field.nullable:
                 return Violation(field.name, "is null" if field.name in document else "is missing", "", "null")
             values[field.name] = None
-            continue
-        if times_in_micros and field.type == "datetime" and type(value) is int:
-            values[field.name] = value
             continue
         try:
             typed = _CONVERT[field.type](value)

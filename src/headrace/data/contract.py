@@ -18,13 +18,13 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, check_rules, shown
+from headrace.data.checking import check_document, check_rules, shown
 from headrace.data.event_types import fast_type, micros, time_column
 from headrace.data.expectations import RowChecks, failing_rules, with_severity
 from headrace.data.frames import conform, physical, valid_rows
 from headrace.data.json_fields import UNREADABLE, flattener, parsed, unknown_members
 from headrace.data.types import Check, Field, StreamSpec, Violation
-from headrace.kernel.times import SECOND, format_time, from_micros
+from headrace.kernel.times import FIRST_TIME, LAST_TIME, SECOND, format_time, from_micros
 
 POLARS: dict[str, pl.DataType] = {
     "int": pl.Int64(), "float": pl.Float64(), "str": pl.String(), "bool": pl.Boolean(), "datetime": pl.Datetime("us", "UTC"),

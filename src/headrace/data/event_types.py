@@ -10,11 +10,9 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from headrace.data.checking import FIRST_TIME, HIGHEST, LAST_TIME, LOWEST
+from headrace.data.checking import HIGHEST, LOWEST
 from headrace.data.types import Field, OneOf, Pattern, Range
-from headrace.kernel.times import EPOCH, SECOND
-
-_DAY = 86_400_000_000
+from headrace.kernel.times import DAY, EPOCH, FIRST_TIME, LAST_TIME, SECOND
 
 
 def micros(moment: Any) -> int:
@@ -24,7 +22,7 @@ def micros(moment: Any) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=EPOCH.tzinfo)
     delta = moment - EPOCH
-    return int(delta.days * _DAY + delta.seconds * SECOND + delta.microseconds)
+    return int(delta.days * DAY + delta.seconds * SECOND + delta.microseconds)
 
 
 def fast_type(field: Field) -> Any:

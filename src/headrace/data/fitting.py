@@ -7,11 +7,11 @@ from pathlib import Path
 
 import polars as pl
 
-from headrace.data.checking import LAST_TIME
 from headrace.data.contract import Contract
 from headrace.data.encoding import json_events
 from headrace.data.files import format_of, read_lines, read_table, read_text_table
 from headrace.data.types import Field, Violation
+from headrace.kernel.times import LAST_TIME
 
 SAMPLE_ROWS = 100_000
 

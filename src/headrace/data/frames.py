@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from headrace.data.checking import FIRST_TIME, LAST_TIME, check_document, compiled
+from headrace.data.checking import check_document, compiled
 from headrace.data.types import Field, NotNull, OneOf, Range, Rule, Violation
-from headrace.kernel.times import MINUTE, SECOND
+from headrace.kernel.times import FIRST_TIME, LAST_TIME, MINUTE, SECOND
 
 _PLAIN_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):?[0-5]\d)?$"
 _OFFSET = r"[+-]\d\d:?\d\d$"

@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.data.types import Field, From
 from headrace.kernel.errors import InvalidSystem
-from headrace.kernel.times import SECOND, format_time
+from headrace.kernel.times import FIRST_TIME, LAST_TIME, SECOND, format_time
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _UNITS = {"s": SECOND, "ms": 1_000, "us": 1}
@@ -21,8 +21,6 @@ _NUMBER = re.compile(r"[+-]?(\d+)(\.\d+)?([eE][+-]?\d+)?")
 _ABSENT = object()
 _REPLACED, _NO_TEXT = "\ufffd".encode(), msgspec.Raw(b'"\xff"')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_FEWEST, _MOST = -62_135_596_800_000_000, 253_402_300_799_999_999
-"""Microseconds of the years 1 to 9999."""
 
 
 def path_parts(path: str) -> list[str | int]:
@@ -218,7 +216,7 @@ def _moment(value: Any, unit: int, name: str) -> Any:
         micros = whole * unit + round((value - whole) * unit)
     else:
         return value
-    return format_time(micros) if _FEWEST <= micros <= _MOST else f"{value} {name}"
+    return format_time(micros) if FIRST_TIME <= micros <= LAST_TIME else f"{value} {name}"
 
 
 def _whole(value: Any) -> Any:

@@ -266,6 +266,3 @@ class DatasetVersion:
     @property
     def ref(self) -> str:
         return f"{self.name}@{self.version}"
-
-
-Predicate = Callable[..., object]

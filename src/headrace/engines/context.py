@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headrace.engines.blobs.port import BlobStore
@@ -36,7 +36,7 @@ class Context:
     compute: Compute
     principal: Principal = LOCAL
     file: str | None = None
-    request_id: str | None = field(default=None)
+    request_id: str | None = None
 
     @property
     def system(self) -> str:

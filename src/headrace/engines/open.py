@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from headrace.engines.blobs.port import BlobStore
@@ -14,7 +14,6 @@ from headrace.engines.events.repairs import Repair, repairs
 from headrace.engines.lake.port import Lake
 from headrace.kernel.clocks import EventClock
 from headrace.kernel.errors import EngineUnreachable, HeadraceError, IncompatibleFormat, InvalidInput
-from headrace.kernel.identity import LOCAL, Principal
 from headrace.kernel.namespace import Namespace
 from headrace.kernel.settings import Settings
 from headrace.kernel.specs import Specs
@@ -143,7 +142,6 @@ def open_context(
     *,
     clock: EventClock,
     file: str | None = None,
-    principal: Principal = LOCAL,
 ) -> Context:
     """Open every engine of the installation for one system."""
     from headrace.engines.compute.children import ChildCompute
@@ -153,17 +151,19 @@ def open_context(
     check_urls(settings)
     prepare_data_folder(settings.data)
     data = settings.data
-    return Context(
-        settings=settings,
-        namespace=Namespace(system),
-        specs=specs,
-        clock=clock,
-        events=SegmentLog(data / "events"),
-        online=LmdbStore(data / "online" / system),
-        lake=open_lake(settings),
-        blobs=open_blobs(settings),
-        catalog=open_catalog(settings),
-        compute=ChildCompute(data / "run" / system / "jobs"),
-        principal=principal,
-        file=file,
-    )
+    with ExitStack() as opened:  # closes what is open already when the next cannot be opened
+        ctx = Context(
+            settings=settings,
+            namespace=Namespace(system),
+            specs=specs,
+            clock=clock,
+            catalog=opened.enter_context(closing(open_catalog(settings))),
+            events=opened.enter_context(closing(SegmentLog(data / "events"))),
+            online=opened.enter_context(closing(LmdbStore(data / "online" / system))),
+            lake=open_lake(settings),
+            blobs=open_blobs(settings),
+            compute=ChildCompute(data / "run" / system / "jobs"),
+            file=file,
+        )
+        opened.pop_all()
+        return ctx

@@ -1,7 +1,7 @@
 """The two clocks; nothing else in the package reads the time (a test proves it).
 
 The *event clock* is what the system believes the time is; virtual in a replay. The *machine clock* is for leases,
-time-outs and latency; always real. Both are ports: pass them, do not import them where a test must control them.
+time-outs and latency; always real. The event clock is a port, passed in the Context.
 """
 
 from __future__ import annotations
@@ -31,39 +31,29 @@ class EventClock(Protocol):
         ...
 
 
-class MachineClock(Protocol):
+class MachineClock:
     """Real time of this machine."""
 
     def now(self) -> int:
         """Microseconds since the epoch."""
-        ...
-
-    def monotonic(self) -> float:
-        """Seconds; for intervals."""
-        ...
-
-    def sleep(self, seconds: float) -> None: ...
-
-
-class RealMachineClock:
-    def now(self) -> int:
         return time.time_ns() // 1000
 
     def monotonic(self) -> float:
+        """Seconds; for intervals."""
         return time.perf_counter()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
 
-MACHINE: MachineClock = RealMachineClock()
+MACHINE = MachineClock()
 
 
 class RealEventClock:
     virtual = False
 
     def now(self) -> int:
-        return time.time_ns() // 1000
+        return MACHINE.now()
 
     def set(self, micros: int) -> None:
         raise Denied(

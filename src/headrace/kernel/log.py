@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextvars import ContextVar
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
@@ -19,11 +19,10 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 class Log:
     """Writes events. `personal` are field names whose values are replaced, as those of secrets are."""
 
-    def __init__(self, *, json: bool = False, level: str = "info", stream: TextIO | None = None) -> None:
+    def __init__(self, *, json: bool = False, level: str = "info") -> None:
         self.json = json
         self.threshold = LEVELS[level]
         self.personal: frozenset[str] = frozenset()
-        self._stream = stream
 
     def hidden(self, name: str) -> bool:
         """Whether values of this field are secret or personal. `key_id`, being public, is shown."""
@@ -44,7 +43,8 @@ class Log:
         else:
             pairs = " ".join(f"{name}={value}" for name, value in shown.items())
             line = f"{at} {level:<7} {event} {pairs}".rstrip().replace("\n", "\\n")
-        print(line, file=self._stream or sys.stderr, flush=True)
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
     def info(self, event: str, **fields: Any) -> None:
         self.write("info", event, **fields)

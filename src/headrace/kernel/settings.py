@@ -41,7 +41,7 @@ def load_settings(
     if file.is_file():
         try:
             loaded = tomllib.loads(file.read_text())
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # (TOMLDecodeError, UnicodeDecodeError)
             raise InvalidInput(f"`{file}` is not TOML: {error}", hint="mend the line it names") from None
         unknown = sorted(set(loaded) - names)
         if unknown:
@@ -49,6 +49,9 @@ def load_settings(
                 f"unknown setting `{unknown[0]}` in `{file}`; known: {', '.join(sorted(names))}",
                 hint="remove the line or mend its name",
             )
+        wrong = next((name for name, value in loaded.items() if not isinstance(value, str)), None)
+        if wrong is not None:
+            raise InvalidInput(f"`{wrong}` in `{file}` is {loaded[wrong]!r}; allowed: a text", hint="put it in quotes")
         values.update(loaded)
     env = os.environ if environment is None else environment
     values.update({name: env[f"HEADRACE_{name.upper()}"] for name in names if f"HEADRACE_{name.upper()}" in env})

@@ -14,6 +14,8 @@ DAY = 24 * HOUR
 LONGEST = 100_000 * DAY
 """The longest duration: no sum of a few of them and a time leaves 64 bits."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_TIME, LAST_TIME = -62_135_596_800 * SECOND, 253_402_300_800 * SECOND - 1
+"""Of the years 1 to 9999, which `datetime` has."""
 _UNITS = {"us": 1, "ms": 1_000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
 
@@ -24,13 +26,13 @@ def duration(text: str) -> int:
     Raises InvalidInput for anything else.
     """
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
-    micros = 0 if match is None else round(float(match[1]) * _UNITS[match[2]])
-    if not 0 < micros <= LONGEST:
+    micros = 0.0 if match is None else float(match[1]) * _UNITS[match[2]]
+    if not 0.5 < micros <= LONGEST:
         raise InvalidInput(
             f"`{text!r}` is not a duration; allowed: a number and one of {', '.join(_UNITS)}; above 0, up to {LONGEST // DAY}d",
             hint='write for example "7d" or "90s"',
         )
-    return micros
+    return round(micros)
 
 
 def to_micros(moment: datetime) -> int:

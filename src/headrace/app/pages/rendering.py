@@ -95,8 +95,8 @@ def _environment() -> Environment:
 _ENVIRONMENT = _environment()
 
 
-def page(template: str, *, system: str, code: int = 200, **values: Any) -> Response:
+def page(template: str, *, system: str, **values: Any) -> Response:
     """The page; nothing in it may load anything from elsewhere."""
     text = _ENVIRONMENT.get_template(template).render(system=system, **values)
     headers = {"content-security-policy": POLICY, "cache-control": "no-store", "x-content-type-options": "nosniff"}
-    return Response(text, code, headers, "text/html")
+    return Response(text, headers=headers, media_type="text/html")

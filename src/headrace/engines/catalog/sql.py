@@ -14,7 +14,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from headrace.engines.catalog.port import METADATA
 from headrace.engines.write_ahead import use_write_ahead_log
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import EngineUnreachable, IncompatibleFormat, InvalidInput
+from headrace.kernel.errors import EngineUnreachable, HeadraceError, IncompatibleFormat, InvalidInput
 
 FORMAT = 1
 _OWN = MetaData()
@@ -59,6 +59,13 @@ class SqlCatalog:
         self._counting = threading.Lock()
         self._counter: PoolProxiedConnection | None = None
         _sqlite_settings(self._engine)
+        try:
+            self._prepare(url)
+        except HeadraceError:
+            self.close()
+            raise
+
+    def _prepare(self, url: str) -> None:
         try:
             with self.transaction() as connection:
                 _OWN.create_all(connection)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -33,7 +33,7 @@ RUNNING = JobResult("running")
 class _Entry:
     job: Job
     process: subprocess.Popen[bytes] | None = None
-    result: JobResult = field(default=QUEUED)
+    result: JobResult = QUEUED
     cancelled: bool = False
 
     @property
@@ -113,7 +113,14 @@ class ChildCompute:
                 self._changed.wait_for(lambda: self._closed or self._fits())
                 if self._closed:
                     return
-                self._start(self._waiting.popleft())
+                job_id = self._waiting.popleft()
+                try:
+                    self._start(job_id)
+                except OSError as error:
+                    place = error.filename or self._folder
+                    failed = JobResult("failed", error=f"the job could not be started: `{place}`: {error.strerror}")
+                    self._entries[job_id].result = failed
+                    self._changed.notify_all()
 
     def _fits(self) -> bool:
         if not self._waiting:

@@ -85,7 +85,7 @@ class Dying:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._engine, name)
-        is_write = name in ("append", "write", "write_if", "transaction", "retain")
+        is_write = name in ("append", "write", "write_if", "transaction", "retain", "delete")
         return partial(self._process.write, method) if is_write else method
 
 

@@ -31,3 +31,9 @@ class Fence:
         """Fenced when another process has taken over."""
         if self._online.get(self._key) != self.expected[self._key]:
             raise Fenced(f"{self._what} was taken over by another process", hint="it goes on there")
+
+
+def fence_out(ctx: Context) -> None:
+    """Whoever has taken a partition of any stream so far writes nothing of it any more."""
+    taken = [key for key, _ in ctx.online.scan(ctx.namespace.name("fence", "").encode())]
+    ctx.online.write(dict.fromkeys(taken, new_id().encode()))

@@ -56,13 +56,6 @@ def keep(ctx: Context, specs: Specs) -> None:
             adopt(connection, ctx, specs)
 
 
-def ever_declared(ctx: Context) -> set[str]:
-    """The hashes of every view and function that ran."""
-    query = select(DECLARATIONS.c.definitions).where(DECLARATIONS.c.system == ctx.system)
-    with ctx.catalog.reading() as connection:
-        return {digest for found in connection.execute(query).scalars() for digest in found.values()}
-
-
 def running(ctx: Context) -> Specs:
     """The declarations that were adopted last; those of the context where none were."""
     query = select(DECLARATIONS.c.source).where(DECLARATIONS.c.system == ctx.system).order_by(DECLARATIONS.c.sequence.desc())

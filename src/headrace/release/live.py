@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from headrace.data.fencing import fence_out
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
-from headrace.features.dropping import drop_state
+from headrace.features.dropping import drop_state, stored_states
+from headrace.features.routes import rekeyed_topics
+from headrace.features.state import StateLayout
 from headrace.features.types import StoredView, stored_views
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.log import LOG
-from headrace.registry.declarations import definition_of, ever_declared
+from headrace.registry.declarations import definition_of
 from headrace.release import store
 from headrace.serving.routes import published
 from headrace.serving.types import ServiceSpec
@@ -52,9 +55,23 @@ def needed_views(ctx: Context) -> list[StoredView]:
 
 
 def drop_unneeded(ctx: Context) -> None:
-    """Delete the online state of definitions that ran and that nothing needs now: to be called before anything applies."""
-    needed = {view.definition_hash for view in needed_views(ctx)}
-    for definition in ever_declared(ctx) - needed:
-        keys = drop_state(ctx.online, ctx.namespace, definition)
-        if keys:
-            LOG.info("view.dropped", definition=definition, keys=keys)
+    """Delete the online states that no needed view has, and the re-keyed topics of none: to be called before anything applies.
+
+    What an earlier run left behind, and still ends its step, can write no state any more once something is to be deleted. A
+    topic that is missed after all is written anew, and what its views lack is taken from the history.
+    """
+    views = needed_views(ctx)
+    layouts = (StateLayout(view, ctx.specs.get(StreamSpec, view.stream), ctx.namespace) for view in views)
+    kept = {layout.applied_key for layout in layouts}
+    needed = {topic.name for topic in rekeyed_topics(views, ctx.specs, ctx.namespace)}
+    stored = stored_states(ctx.online, ctx.namespace)
+    states = [state for state, is_applied in stored.items() if state not in kept or not is_applied]
+    rekeyed = ctx.namespace.name("rekeyed", "")
+    topics = [topic for topic in ctx.events.topics() if topic.startswith(rekeyed) and topic not in needed]
+    if states or topics:
+        fence_out(ctx)
+    for state in states:
+        LOG.info("view.dropped", state=state.decode(), keys=drop_state(ctx.online, state))
+    for topic in topics:
+        ctx.events.delete(topic)
+        LOG.info("topic.dropped", topic=topic)

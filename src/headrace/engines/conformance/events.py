@@ -87,6 +87,21 @@ class EventLogConformance(ConsumerGroupConformance):
             log.create("three", 2)
         assert open_log().topics() == {"one": 1, "three": 3}
 
+    def test_a_deleted_topic_begins_anew(self, open_log: OpenLog) -> None:
+        log = open_log()
+        log.create("shop/a/b", 2)
+        log.create("shop/a/c", 1)
+        log.append("shop/a/b", 1, [b"one", b"two"])
+        with pytest.raises(InvalidInput, match="`shop/a/b` lies in it"):
+            log.delete("shop/a")
+        log.delete("shop/a/b")
+        log.delete("unknown")
+        for other in (log, open_log()):
+            assert other.topics() == {"shop/a/c": 1}
+            assert (other.end("shop/a/b", 1), len(other.read("shop/a/b", 1, 0))) == (0, 0)
+        log.create("shop/a/b", 3)
+        assert (log.append("shop/a/b", 1, [b"three"]), open_log().read("shop/a/b", 1, 0).values) == (0, [b"three"])
+
     def test_partitions_are_apart(self, open_log: OpenLog) -> None:
         log = open_log()
         log.create("t", 2)

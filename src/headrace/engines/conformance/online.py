@@ -61,7 +61,9 @@ class OnlineConformance:
     def test_a_scan_gives_its_prefix_in_key_order(self, online: OnlineStore) -> None:
         online.write({key: key for key in (b"shop/b", b"shop/a/2", b"shop/a/10", b"shop/a\xff", b"shoq", b"s", b"shop/a/")})
         assert [key for key, _ in online.scan(b"shop/a/")] == [b"shop/a/", b"shop/a/10", b"shop/a/2"]
-        assert list(online.scan(b"shop/x")) == []
+        assert [key for key, _ in online.scan(b"shop/a/", start=b"shop/a/10")] == [b"shop/a/10", b"shop/a/2"]
+        assert next(key for key, _ in online.scan(b"shop/a/", start=b"shop")) == b"shop/a/"
+        assert list(online.scan(b"shop/x")) == list(online.scan(b"shop/a/", start=b"shop/a\xff")) == []
         assert [key for key, _ in online.scan(b"")] == sorted(
             [b"shop/b", b"shop/a/2", b"shop/a/10", b"shop/a\xff", b"shoq", b"s", b"shop/a/"]
         )

@@ -30,6 +30,13 @@ class MemoryLog:
     def topics(self) -> dict[str, int]:
         return {topic: len(partitions) for topic, partitions in sorted(self._topics.items())}
 
+    def delete(self, topic: str) -> None:
+        within = [name for name in self._topics if name.startswith(f"{topic}/")]
+        if within:
+            raise InvalidInput(f"topic `{topic}` cannot be deleted: `{within[0]}` lies in it", hint="delete that one first")
+        with self._mutex:
+            self._topics.pop(topic, None)
+
     def _partition(self, topic: str, partition: int) -> Records:
         partitions = self._topics.get(topic, [Records(0)] * (partition + 1))
         if not 0 <= partition < len(partitions):

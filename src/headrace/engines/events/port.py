@@ -62,6 +62,12 @@ class EventLog(Protocol):
         """Topic names with their number of partitions."""
         ...
 
+    def delete(self, topic: str) -> None:
+        """Delete the topic with its records, unless it is unknown; one that is created under its name begins at offset 0. Who
+        has it open elsewhere must not use it any more: what is appended there may be lost. InvalidInput where the name is
+        the beginning of another topic's."""
+        ...
+
     def append(
         self,
         topic: str,

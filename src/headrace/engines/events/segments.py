@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,6 +21,8 @@ from headrace.kernel.ids import new_id
 
 SEGMENT_BYTES = 64 << 20
 _MARK = "@topic"
+_DELETED = "@deleted-"
+"""Folders that are moved here at once, so that a topic is there whole or not at all; no topic begins with `@`."""
 _PART = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,200}")
 
 
@@ -79,8 +83,22 @@ class SegmentLog:
             raise InvalidInput(f"topic `{topic}` has {found} partitions, not {partitions}", hint="use another topic")
 
     def topics(self) -> dict[str, int]:
-        names = sorted(str(mark.parent.relative_to(self._folder)) for mark in self._folder.rglob(_MARK))
+        tops = [path for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith(_DELETED)]
+        names = sorted(str(mark.parent.relative_to(self._folder)) for top in tops for mark in top.rglob(_MARK))
         return {name: self._count(name) for name in names}
+
+    def delete(self, topic: str) -> None:
+        within = [name for name in self.topics() if name.startswith(f"{topic}/")]
+        if within:
+            raise InvalidInput(f"topic `{topic}` cannot be deleted: `{within[0]}` lies in it", hint="delete that one first")
+        with self._mutex:
+            for key in [key for key in self._partitions if key[0] == topic]:
+                self._partitions.pop(key).close(sync=False)
+            self._counts.pop(topic, None)
+        with suppress(FileNotFoundError):  # an unknown one
+            self._path(topic).rename(self._folder / f"{_DELETED}{new_id()}")
+        for path in self._folder.glob(f"{_DELETED}*"):  # also what a process that died here has left
+            shutil.rmtree(path)
 
     def _partition(self, topic: str, partition: int) -> Partition:
         found = self._partitions.get((topic, partition))

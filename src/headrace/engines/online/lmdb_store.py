@@ -194,7 +194,7 @@ class LmdbStore:
         with self._folder.reading:
             self._environment.set_mapsize(size)
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Pairs in key order from one snapshot. EngineUnreachable when the map is replaced meanwhile: scan again."""
         try:
             self.get_many([])
@@ -202,7 +202,8 @@ class LmdbStore:
                 transaction = self._environment.begin()
             with transaction:
                 cursor = transaction.cursor()
-                found: bool = cursor.set_range(prefix) if prefix else cursor.first()
+                first = max(prefix, start)
+                found: bool = cursor.set_range(first) if first else cursor.first()
                 pairs: Iterator[tuple[bytes, bytes]] = iter(cursor) if found else iter(())
                 for key, value in pairs:
                     if not key.startswith(prefix):

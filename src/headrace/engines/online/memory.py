@@ -36,9 +36,9 @@ class MemoryOnline:
                     self._values[key] = bytes(value)
             return True
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         with self._lock:
-            found = sorted(pair for pair in self._values.items() if pair[0].startswith(prefix))
+            found = sorted(pair for pair in self._values.items() if pair[0].startswith(prefix) and pair[0] >= start)
         yield from found
 
     def close(self) -> None: ...

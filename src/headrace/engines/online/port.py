@@ -25,8 +25,8 @@ class OnlineStore(Protocol):
         The comparison and the writing are one, among all processes."""
         ...
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs whose key starts with `prefix`, in key order."""
+    def scan(self, prefix: bytes, *, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All pairs whose key starts with `prefix` and is not below `start`, in key order."""
         ...
 
     @property

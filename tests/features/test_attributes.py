@@ -21,8 +21,8 @@ from headrace.features.backfill import backfill
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader
 from headrace.features.recompute import LoggedRead, recompute
-from headrace.features.types import AttributeView, EventSpine, FeatureSet, RequestFeatures
-from headrace.kernel.errors import InvalidSystem
+from headrace.features.types import Ask, AttributeView, EventSpine, FeatureSet, RequestFeatures
+from headrace.kernel.errors import HeadraceError, InvalidSystem
 from headrace.kernel.namespace import Namespace
 from headrace.kernel.specs import Specs
 
@@ -130,6 +130,30 @@ def test_online_and_recompute_equal_the_oracle(drawn, asked):
     again = recompute(FEATURES, [read for read, _ in reads], frames, SPECS, asking="ask")
     for found, (_, values) in zip(again, reads, strict=True):
         assert found.tobytes() == values.tobytes()
+
+
+def told(row):
+    return str(row) if isinstance(row, HeadraceError) else (row.values.tobytes(), row.age, row.texts, row.positions)
+
+
+@settings(max_examples=30, deadline=None)
+@given(cards, st.lists(st.tuples(keys, small), max_size=4))
+def test_requests_together_see_what_each_sees_alone(drawn, asked):
+    """Also the events themselves as requests, which see those of their time that came before them."""
+    rows = card_rows(drawn)
+    online = MemoryOnline()
+    if rows:
+        OnlineViews(context(online, SPECS), VIEWS).sink(AppliedBatch("card", table_of(rows, CARD), rows[-1]["_offset"] + 1))
+    reader = FeatureReader(online, Namespace("shop"), FEATURES, SPECS, asking="card")
+    asks = [Ask(row, row["at"], row["id"]) for row in rows]
+    asks += [Ask({"a": key[0], "s": key[1]}, at, None) for key, at in asked]
+    together = reader.read_many(asks)
+    assert [told(row) for row in together] == [told(row) for ask in asks for row in reader.read_many([ask])]
+    for ask, row in zip(asks, together, strict=True):
+        if not isinstance(row, HeadraceError) and ask.own_id is not None:
+            before = [other for other in rows if (other["at"], other["id"]) < (ask.at, ask.own_id)]
+            expected = wanted(before, (ask.request["a"], ask.request["s"]), ask.at)
+            assert row.given(FEATURES) == expected
 
 
 def card(number, at, created=None, **fields):

@@ -36,6 +36,7 @@ class AttributeReader(StateReader[AttributeView]):
         self._of_one = HEADER.size + 8 * self._width
         self._times = Struct(f"<{HEADER.size}xq{8 * (self._words['created'] - 1)}xq").unpack_from
         self._unknown = np.full(self._width, np.nan).tobytes()
+        self._unseen = HEADER.pack(0, 0, 0) + np.full(self._width, ALWAYS).tobytes()
 
     def _place(self, columns: Sequence[tuple[int, str]]) -> tuple[list[int], list[int]]:
         """Where columns stand among the view's, and where their values among the words of an event."""
@@ -51,36 +52,55 @@ class AttributeReader(StateReader[AttributeView]):
         `blobs` are the values of `keys`, for each key those of all requests; `is_event`: whether each request is an
         event of the view's stream.
         """
-        width, ttl = self._width, self.view.ttl
-        chosen: list[bytes] = []
-        ages: list[int | None] = []
-        gone: list[int] = []
-        for row, blob in enumerate(blobs[0]):
-            age: int | None = None
-            event = self._unknown
-            if blob is not None:
-                at = asks[row].at
-                time, created = self._times(blob)
-                if len(blob) == self._of_one and time <= at and created <= at and not (is_event[row] and time == at):
-                    age = at - time
-                    if ttl is None or age <= ttl:
-                        event = blob[HEADER.size :]
-                else:
-                    words = memoryview(blob).cast("q")
-                    size = (len(words) - FIRST) // width
-                    newest = self._newest(words, size, asks[row], is_event[row])
-                    if newest >= FIRST:
-                        age = at - words[newest]
-                        if ttl is None or age <= ttl:
-                            event = words[newest::size].tobytes()
-            if event is self._unknown:
-                gone.append(row)
-            chosen.append(event)
-            ages.append(age)
-        events = np.frombuffer(b"".join(chosen), np.int64).reshape(len(chosen), width)
+        if len(asks) == 1:
+            event, age = self._event(blobs[0][0], asks[0], is_event[0])
+            words, ages = np.frombuffer(event, np.int64).reshape(1, -1), [age]
+            gone = [0] if event is self._unknown else []
+        else:
+            words, ages, gone = self._events(blobs[0], asks, is_event)
         if self._only is not None:
-            return ViewValues(events[:, self._only].view(np.float64), ages, {})
-        return ViewValues(self._values(events, gone), ages, self._texts(events, gone, blobs))
+            return ViewValues(words[:, self._only].view(np.float64), ages, {})
+        return ViewValues(self._values(words, gone), ages, self._texts(words, gone, blobs))
+
+    def _events(
+        self, blobs: Sequence[bytes | None], asks: Sequence[Ask], is_event: Sequence[bool]
+    ) -> tuple[np.ndarray, list[int | None], list[int]]:
+        """As `_event` of many: int64 [n, words], the ages, the rows without an event. States of one event, which is mostly
+        seen, are looked at together."""
+        states = [self._unseen if blob is None or len(blob) != self._of_one else blob for blob in blobs]
+        words = np.frombuffer(b"".join(states), np.int64).reshape(len(states), -1)[:, FIRST:]
+        at, time = np.array([ask.at for ask in asks], np.int64), words[:, 0]
+        ages: list[int | None] = (at - time).tolist()
+        seen = np.maximum(time, words[:, self._words["created"]]) <= at
+        seen &= at - time <= (ALWAYS if self.view.ttl is None else self.view.ttl)
+        if True in is_event:
+            seen &= (time != at) | ~np.array(is_event)
+        gone = []
+        if not seen.all():
+            words = words.copy()
+            for row in np.flatnonzero(~seen).tolist():
+                event, ages[row] = self._event(blobs[row], asks[row], is_event[row])
+                words[row] = np.frombuffer(event, np.int64)
+                if event is self._unknown:
+                    gone.append(row)
+        return words, ages, gone
+
+    def _event(self, blob: bytes | None, ask: Ask, is_event: bool) -> tuple[bytes, int | None]:
+        """The words of the newest event that a request sees, `_unknown` for none, and its age."""
+        if blob is None:
+            return self._unknown, None
+        at, ttl = ask.at, self.view.ttl
+        time, created = self._times(blob)
+        if len(blob) == self._of_one and time <= at and created <= at and not (is_event and time == at):
+            age: int = at - time
+            return (blob[HEADER.size :] if ttl is None or age <= ttl else self._unknown), age
+        words = memoryview(blob).cast("q")
+        size = (len(words) - FIRST) // self._width
+        newest = self._newest(words, size, ask, is_event)
+        if newest < FIRST:
+            return self._unknown, None
+        age = at - words[newest]
+        return (words[newest::size].tobytes() if ttl is None or age <= ttl else self._unknown), age
 
     def _newest(self, words: memoryview[int], size: int, ask: Ask, is_event: bool) -> int:
         """Where the time of the newest of the `size` events that was known stands, before FIRST for none."""

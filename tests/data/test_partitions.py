@@ -19,10 +19,13 @@ from headrace.data.positions import check_logs, positions
 from headrace.data.producing import Producer
 from headrace.data.replaying import replay
 from headrace.data.status import stream_status
+from headrace.data.stream_checks import volume
+from headrace.data.types import Volume
 from headrace.engines.context import Context
 from headrace.kernel.errors import CheckFailed, Fenced, InvalidSystem
 from headrace.kernel.partitions import base_of, partition_of, partition_of_key
 from headrace.kernel.specs import Specs
+from headrace.kernel.times import HOUR, parse_time
 
 WIDE = replace(ORDER, partitions=3)
 SPECS = Specs([WIDE])
@@ -52,6 +55,15 @@ def test_events_go_to_the_partition_of_their_key_and_what_cannot_be_read_to_the_
         assert ctx.events.read(TOPIC, partition, 0).values[: len(own)] == own
         assert len(own) > 5
     assert (sum(stream_ends(ctx, "order")), stream_ends(ctx, "order")[0]) == (62, ctx.events.end(TOPIC, 0))
+
+
+def test_the_volume_of_a_stream_counts_every_partition(make_context: MakeContext) -> None:
+    ctx = make_context(SPECS)
+    customer = _customer_in(2)
+    append_raw(ctx, "order", [event(f"e{hour}", customer=customer, at=f"2026-01-30T{hour}:30:00Z") for hour in range(10, 15)])
+    _apply(ctx, partitions=(2,))
+    good, found, _ = volume(ctx, WIDE, Volume(HOUR, 0.5, 2.0, 5), parse_time("2026-01-30T15:00:00Z"))
+    assert (good, found) == (True, "1 events from 2026-01-30T14:00:00Z")
 
 
 def test_history_is_the_same_from_the_lake_the_tail_and_the_log(make_context: MakeContext) -> None:

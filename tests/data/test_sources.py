@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from headrace.data.records import decode_records
 from headrace.data.sources import Sources, read_source, source_status
 from headrace.data.types import Folder, Query, SourceSpec
 from headrace.engines.context import Context
+from headrace.engines.events.port import EventLog
 from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.errors import Conflict, EngineUnreachable, InvalidInput, NotFound
 from headrace.kernel.specs import Specs
@@ -184,6 +187,33 @@ def test_what_goes_wrong_is_told_kept_and_tried_again(
     assert _ids(ctx) == ["a", "b"], "a bad file holds up no other"
     (status,) = source_status(ctx)
     assert (status.rows, status.error is None) == (2, False)
+
+
+class FullDisk:
+    """An event log that takes nothing more."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def append(self, *_: Any, **__: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_reading_that_ends_by_any_error_is_no_reading(
+    make_context: MakeContext, tmp_path: Path, database: sqlite3.Connection
+) -> None:
+    ctx = make_context(_query(tmp_path))
+    _insert(database, ("a", "t1"))
+    with pytest.raises(OSError, match="No space left"):
+        read_source(replace(ctx, events=FullDisk(ctx.events)), "orders")  # type: ignore[arg-type]
+    (status,) = source_status(ctx)
+    assert (status.read_at, status.next_at) == (None, format_time(NOW + 60_000_000))
+    assert "No space left" in str(status.error)
+    assert read_source(ctx, "orders").rows == 1
+    assert source_status(ctx)[0].error is None
 
 
 def test_sources_are_read_when_they_are_due_by_one_process(make_context: MakeContext, incoming: Path) -> None:

@@ -27,7 +27,7 @@ class EventHeader(msgspec.Struct, omit_defaults=True, frozen=True):
     sequence: int = 0
 
 
-_decode_header = msgspec.json.Decoder(EventHeader).decode
+decode_header = msgspec.json.Decoder(EventHeader).decode
 
 
 def append_raw(
@@ -127,7 +127,7 @@ def appended_at(ctx: Context, stream: str, producer: str, sequence: int, first: 
     while (records := ctx.events.read(topic, partition, first, max_records=_CHUNK)).values:
         for header in set(records.headers):
             if header:
-                known = _decode_header(header)
+                known = decode_header(header)
                 if (known.producer, known.sequence) == (producer, sequence):
                     return records.first + records.headers.index(header)
         first = records.next

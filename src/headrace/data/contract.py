@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import lru_cache
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
@@ -61,27 +61,22 @@ class Contract:
     def decode(self, raw: bytes, now: int) -> dict[str, Any] | Violation:
         """One event: its typed values, times in microseconds, or why it is refused at event-clock time `now`."""
         raw = raw if self._flat is None else self._flat(raw)
-        try:
-            values = self._values(self._decode_event(raw))
-        except UNREADABLE:
-            values = None
-        if values is None:
-            checked = self._diagnose(raw, strict=False)
-            if isinstance(checked, Violation):
-                return checked
-            values = checked
-        if self._time is not None and values[self._time] is not None:
-            late = self._future(values[self._time], now)
-            if late is not None:
-                return late
-        if self._checks is not None:
-            _, refused = self._checks.refused(self._row(values))
-            return refused[0] if refused else values
-        return values
+        values = self._decoded(self._decode_event, raw) or self._diagnose(raw, strict=False)
+        if isinstance(values, Violation):
+            return values
+        early = self._early(values, now)
+        if early is not None or self._checks is None:
+            return early or values
+        row = [pl.Series(n, [values[n]], dtype=pl.Int64 if n in self._times else t).cast(t) for n, t in self.schema.items()]
+        _, refused = self._checks.refused(pl.DataFrame(row))
+        return refused[0] if refused else values
 
-    def _row(self, values: dict[str, Any]) -> pl.DataFrame:
-        return pl.DataFrame([pl.Series(n, [values[n]], dtype=pl.Int64 if n in self._times else t).cast(t)
-                             for n, t in self.schema.items()])  # fmt: skip
+    def _decoded(self, decode: Callable[[bytes], Any], raw: bytes) -> dict[str, Any] | None:
+        """The values of what fulfils the types that msgspec knows."""
+        try:
+            return self._values(decode(raw))
+        except UNREADABLE:
+            return None
 
     def warnings(self, frame: pl.DataFrame) -> dict[str, int]:
         """How many rows of a frame of accepted events do not fulfil each rule that warns: `field.kind` or a check's name."""
@@ -90,17 +85,9 @@ class Contract:
             failing |= self._checks.failing(frame, "warn")
         return {name: int(rows.sum()) for name, rows in failing.items()}
 
-    def warnings_of(self, values: dict[str, Any]) -> list[str]:
-        """The rules that warn of one accepted event, given as `decode` returns it."""
-        return [name for name, rows in self.warnings(self._row(values)).items() if rows]
-
     def decode_row(self, raw: bytes) -> dict[str, Any] | Violation:
         """One request: as `decode`, but unknown fields are refused and any time is allowed."""
-        try:
-            values = self._values(self._decode_request(raw))
-        except UNREADABLE:
-            values = None
-        return self._diagnose(raw, strict=True) if values is None else values
+        return self._decoded(self._decode_request, raw) or self._diagnose(raw, strict=True)
 
     def check_row(self, document: Any) -> dict[str, Any] | Violation:
         """As `decode_row`, of a JSON document that is decoded already."""
@@ -114,28 +101,12 @@ class Contract:
         frame, refused = self._decode_all(values)
         if frame.is_empty():
             return frame, refused
-        frame, refused = self._without_future(frame, refused, now)
+        if self._time is not None:
+            times = physical(frame[self._time]).to_numpy()
+            ahead = times > (now if isinstance(now, int) else now[frame["_index"].to_numpy()]) + self._max_future
+            frame = _without(frame, ahead, map(self._ahead, times[ahead].tolist()), refused)
         if self._checks is not None:
-            bad, found = self._checks.refused(frame)
-            if found:
-                refused += zip(frame["_index"].to_numpy()[bad].tolist(), found, strict=True)
-                refused.sort(key=lambda pair: pair[0])
-                frame = frame.filter(pl.Series(~bad))
-        return frame, refused
-
-    def _without_future(
-        self, frame: pl.DataFrame, refused: list[tuple[int, Violation]], now: int | np.ndarray
-    ) -> tuple[pl.DataFrame, list[tuple[int, Violation]]]:
-        if self._time is None:
-            return frame, refused
-        limit = (now if isinstance(now, int) else now[frame["_index"].to_numpy()]) + self._max_future
-        ahead = physical(frame[self._time]).to_numpy() > limit
-        if ahead.any():
-            early = frame.filter(pl.Series(ahead))
-            times = early[self._time].to_physical().to_list()
-            refused += [(i, self._ahead(t)) for i, t in zip(early["_index"].to_list(), times, strict=True)]
-            refused.sort(key=lambda pair: pair[0])
-            frame = frame.filter(pl.Series(~ahead))
+            frame = _without(frame, *self._checks.refused(frame), refused)
         return frame, refused
 
     def unknown(self, values: Sequence[bytes]) -> list[str | None]:
@@ -160,16 +131,15 @@ class Contract:
         Integers in a time column are epoch milliseconds.
         """
         schema = {"_index": pl.Int64, "field": pl.String, "reason": pl.String, "value": pl.String}
-        valid = valid_rows(self.fields, frame, self._limit(now))
+        valid = valid_rows(self.fields, frame, None if self._time is None else (self._time, now + self._max_future))
         bad = np.flatnonzero(~valid)
         rows = frame[bad].to_dicts() if len(bad) else []
         found = []
         for index, row in zip(bad.tolist(), rows, strict=True):
             document = {n: v.isoformat() if isinstance(v, date) else v for n, v in row.items()}
             checked = check_document(self.fields, document)
-            if not isinstance(checked, Violation) and self._time is not None:
-                late = None if checked[self._time] is None else self._future(checked[self._time], now)
-                checked = checked if late is None else late
+            if not isinstance(checked, Violation):
+                checked = self._early(checked, now) or checked
             if isinstance(checked, Violation):
                 found.append((index, checked.field, checked.reason, checked.value))
         if self._checks is not None:
@@ -182,9 +152,6 @@ class Contract:
     def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The declared columns of a valid frame in their declared types."""
         return conform(self.fields, self.schema, frame)
-
-    def _limit(self, now: int) -> tuple[str, int] | None:
-        return None if self._time is None else (self._time, now + self._max_future)
 
     def _values(self, event: Any) -> dict[str, Any] | None:
         """The values of a decoded struct; None when a time is out of range."""
@@ -260,12 +227,24 @@ class Contract:
             return unreadable
         return checked if isinstance(checked, Violation) and checked.field is not None else unreadable
 
-    def _future(self, at: int, now: int) -> Violation | None:
-        return self._ahead(at) if at > now + self._max_future else None
+    def _early(self, values: dict[str, Any], now: int) -> Violation | None:
+        at = None if self._time is None else values[self._time]
+        return self._ahead(at) if at is not None and at > now + self._max_future else None
 
     def _ahead(self, at: int) -> Violation:
         reason = f"more than {self._max_future // SECOND} s ahead of the clock"
         return Violation(self._time, reason, shown(format_time(at)), "future")
+
+
+def _without(
+    frame: pl.DataFrame, bad: np.ndarray, violations: Iterable[Violation], refused: list[tuple[int, Violation]]
+) -> pl.DataFrame:
+    """The rows of the frame that are not `bad`; the others go to `refused`, which is sorted by place."""
+    if not bad.any():
+        return frame
+    refused += zip(frame["_index"].to_numpy()[bad].tolist(), violations, strict=True)
+    refused.sort(key=itemgetter(0))
+    return frame.filter(pl.Series(~bad))
 
 
 @lru_cache(maxsize=256)

@@ -10,17 +10,13 @@ import numpy as np
 import polars as pl
 
 from headrace.data.frames import rule_holds
-from headrace.data.types import Check, Field, FieldType, NotNull, Rule, Severity, Violation
+from headrace.data.types import Check, Field, FieldType, NotNull, OneOf, Pattern, Range, Rule, Severity, Violation
 
 _DTYPES: dict[FieldType, str] = {
     "int": "int64", "float": "float64", "str": "object", "bool": "bool", "datetime": "datetime64[us]",
 }  # fmt: skip
-_NAMES = {"Range": "range", "OneOf": "set", "Pattern": "pattern", "NotNull": "null"}
-
-
-def rule_name(rule: Rule) -> str:
-    """`range`, `set`, `pattern` or `null`: the kind of a rule in results."""
-    return _NAMES[type(rule).__name__]
+_NAMES: dict[type[Rule], str] = {Range: "range", OneOf: "set", Pattern: "pattern", NotNull: "null"}
+"""The kind of a rule in results."""
 
 
 def with_severity(fields: Sequence[Field], severity: Severity) -> list[tuple[Field, Rule]]:
@@ -92,5 +88,5 @@ def failing_rules(rules: Sequence[tuple[Field, Rule]], frame: pl.DataFrame) -> d
         else:
             held = frame.select(rule_holds(rule, frame[field.name]).fill_null(True)).to_series()
             failing = ~held if len(held) == frame.height else pl.Series([not held[0]] * frame.height, dtype=pl.Boolean)
-        found[f"{field.name}.{rule_name(rule)}"] = failing.to_numpy()
+        found[f"{field.name}.{_NAMES[type(rule)]}"] = failing.to_numpy()
     return found

@@ -19,7 +19,7 @@ from headrace.data.sorting import INDEX, kept_rows, sorted_rows
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import Conflict, Interrupted, InvalidInput
+from headrace.kernel.errors import Interrupted, InvalidInput
 from headrace.kernel.ids import content_hash
 from headrace.kernel.log import LOG
 from headrace.kernel.progress import report
@@ -170,16 +170,13 @@ def _claimed(ctx: Context, stream: str, identity: str, path: Path) -> Iterator[P
     folder, claims = ctx.run_folder / "ingest", ctx.run_folder / "claims"
     scratch = folder / f"{stream}-{identity}"
     _remove_left(folder, claims, scratch)
-    claim = Claim(claims, "ingest", scratch.name)
-    if not claim.take():
-        raise Conflict(f"another process imports `{path}` into `{stream}`", hint="wait until it is done")
-    try:
-        scratch.mkdir(parents=True, exist_ok=True)
-        yield scratch
-    finally:
-        if not (scratch / INDEX).exists():
-            shutil.rmtree(scratch, ignore_errors=True)
-        claim.release()
+    with Claim(claims, "ingest", scratch.name).held(f"another process imports `{path}` into `{stream}`"):
+        try:
+            scratch.mkdir(parents=True, exist_ok=True)
+            yield scratch
+        finally:
+            if not (scratch / INDEX).exists():
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _remove_left(folder: Path, claims: Path, own: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.data.json_fields import UNREADABLE
 from headrace.data.types import QuarantineEntry, StreamSpec, Violation
 from headrace.engines.context import Context
 from headrace.engines.events.port import Records
@@ -105,7 +106,7 @@ def _event_id(spec: StreamSpec, content: bytes, offset: int) -> str:
     """The event's own id when it can be read, else `offset-N`."""
     try:
         document: Any = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         document = None
     found = document.get(spec.id) if isinstance(document, dict) else None
     return str(found)[:200] if isinstance(found, str | int) else f"offset-{offset}"

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 import numpy as np
 import polars as pl
 
-from headrace.data.appending import EventHeader
+from headrace.data.appending import decode_header
 from headrace.data.contract import contract_of
 from headrace.data.frames import physical
 from headrace.data.recalling import recall
 from headrace.data.types import StreamSpec, Violation
 from headrace.engines.events.port import Records
 from headrace.kernel.partitions import base_of, partition_of_key
-
-_decode_header = msgspec.json.Decoder(EventHeader).decode
 
 
 def event_schema(spec: StreamSpec) -> pl.Schema:
@@ -77,7 +74,7 @@ def _elsewhere(spec: StreamSpec, frame: pl.DataFrame, partition: int) -> list[tu
 
 def _arrivals(records: Records) -> tuple[np.ndarray, np.ndarray]:
     """int64[n] times of arrival and bool[n] whether it was an import; a record without header arrived at its timestamp."""
-    known = {header: _decode_header(header) for header in set(records.headers) if header}
+    known = {header: decode_header(header) for header in set(records.headers) if header}
     if len(known) == 1 and b"" not in records.headers:
         (header,) = known.values()
         return np.full(len(records), header.at, np.int64), np.full(len(records), header.history)

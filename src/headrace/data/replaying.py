@@ -15,7 +15,7 @@ from headrace.data.producing import Producer
 from headrace.data.quarantine import OTHER_CONTENT, Chosen, QuarantineRecord, content_of, mark_replayed, waiting
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
-from headrace.kernel.errors import Conflict, InvalidInput, NotFound
+from headrace.kernel.errors import InvalidInput, NotFound
 from headrace.pipelines.claims import Claim
 
 BATCH = 8192
@@ -68,18 +68,13 @@ def fix(ctx: Context, stream: str, id: str, event: dict[str, Any], *, offset: in
 @contextmanager
 def _replaying(ctx: Context, stream: str) -> Iterator[Producer]:
     """One replay of a stream at a time; what an interrupted one has appended is noted first."""
-    claim = Claim(ctx.run_folder / "claims", "replay", stream)
-    if not claim.take():
-        raise Conflict(f"another replay of `{stream}` runs", hint="wait until it is done")
-    try:
+    with Claim(ctx.run_folder / "claims", "replay", stream).held(f"another replay of `{stream}` runs"):
         producer = Producer(ctx, stream, _PRODUCER)
         appended = set(producer.state["replayed"]) if producer.state else set()
         open_ = sorted(appended & {record.offset for record in waiting(ctx, stream)}) if appended else []
         if open_:
             mark_replayed(ctx, stream, open_)
         yield producer
-    finally:
-        claim.release()
 
 
 def _append(

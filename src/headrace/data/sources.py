@@ -18,7 +18,7 @@ from headrace.data.tables import SOURCE_FILES, SOURCES
 from headrace.data.types import Folder, SourceSpec, StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import Conflict, HeadraceError, InvalidInput, NotFound
+from headrace.kernel.errors import HeadraceError, InvalidInput, NotFound
 from headrace.kernel.log import LOG
 from headrace.kernel.times import MINUTE, format_time
 from headrace.pipelines.claims import Claim
@@ -65,23 +65,18 @@ def source_status(ctx: Context) -> list[SourceStatus]:
 def read_source(ctx: Context, name: str) -> SourceReading:
     """Append what is new in the source, now. NotFound for an unknown one, Conflict while it is being read."""
     spec = ctx.specs.get(SourceSpec, name)
-    claim = Claim(ctx.run_folder / "claims", "source", name)
-    if not claim.take():
-        raise Conflict(f"the source `{name}` is being read", hint="wait until it is done")
-    now, rows, error = ctx.clock.now(), 0, None
-    try:
-        for found in _read(ctx, spec):
-            rows += found
-    except HeadraceError as failed:
-        error = failed.message
-        raise
-    finally:
-        retry = min(spec.reads.every, MINUTE)
-        next_at, read_at = (now + spec.reads.every, now) if error is None else (now + retry, None)
+    with Claim(ctx.run_folder / "claims", "source", name).held(f"the source `{name}` is being read"):
+        now, rows, error = ctx.clock.now(), 0, None
         try:
-            _note(ctx, spec, rows, next_at, read_at, error)
+            for found in _read(ctx, spec):
+                rows += found
+        except BaseException as failed:
+            error = failed.message if isinstance(failed, HeadraceError) else repr(failed)
+            raise
         finally:
-            claim.release()
+            retry = min(spec.reads.every, MINUTE)
+            next_at, read_at = (now + spec.reads.every, now) if error is None else (now + retry, None)
+            _note(ctx, spec, rows, next_at, read_at, error)
     return SourceReading(name, spec.stream, rows)
 
 

@@ -7,7 +7,7 @@ from statistics import median
 import polars as pl
 from sqlalchemy import select
 
-from headrace.data.history import LAKE_APPLICATION, table_of
+from headrace.data.history import table_of
 from headrace.data.positions import watermark
 from headrace.data.tables import STREAM_CHECKS
 from headrace.data.types import Fresh, StreamSpec, Volume
@@ -58,7 +58,7 @@ def volume(ctx: Context, spec: StreamSpec, rule: Volume, now: int) -> Judgement:
 def _counts(ctx: Context, spec: StreamSpec, per: int, first: int, last: int) -> dict[int, int]:
     """Events in the lake per period of event time, of the periods `first` to `last`."""
     table = table_of(ctx, spec.name)
-    if ctx.lake.committed(table, LAKE_APPLICATION) <= 0:
+    if ctx.lake.version(table) < 0:
         return {}
     time = pl.col(spec.time).dt.epoch("us")
     start, end = (pl.lit(period * per).cast(pl.Datetime("us", "UTC")) for period in (first, last + 1))

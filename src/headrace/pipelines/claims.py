@@ -6,9 +6,12 @@ A lease would keep the successor of a killed process waiting until it runs out.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from headrace.engines.file_locks import try_lock
+from headrace.kernel.errors import Conflict
 from headrace.kernel.ids import content_hash
 
 
@@ -34,6 +37,16 @@ class Claim:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    @contextmanager
+    def held(self, otherwise: str) -> Iterator[None]:
+        """Hold it inside the block. Conflict, which says `otherwise`, while another does."""
+        if not self.take():
+            raise Conflict(otherwise, hint="wait until it is done")
+        try:
+            yield
+        finally:
+            self.release()
 
     def free(self) -> bool:
         """Whether nobody holds it now."""

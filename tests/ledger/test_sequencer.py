@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -100,6 +101,15 @@ def test_the_checkpoint_is_signed_with_a_key_outside_the_data_folder(ctx, tmp_pa
         verifier.open(note.replace("\n3\n", "\n4\n"))
     with pytest.raises(CheckFailed, match="not signed by"):
         Verifier("other", private.public_key()).open(note)
+
+
+def test_what_a_killed_process_of_the_same_number_left_does_not_keep_a_key_from_being_made(ctx, tmp_path):
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    (folder / f".signing.key.{os.getpid()}").write_bytes(b"half a ke")
+    assert load_key(ctx.settings, create=True) is not None
+    assert (folder / "signing.key").stat().st_mode & 0o777 == 0o600
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_predictions_are_digested_in_contiguous_batches_of_every_system(ctx, tmp_path):
@@ -283,7 +293,7 @@ def expire_lease(ctx) -> None:
         connection.exec_driver_sql("UPDATE leases SET until = 0")
 
 
-@pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_sigkill_at_random_moments_loses_and_doubles_nothing(ctx, tmp_path, rounds):
     done = kill_and_restart(tmp_path, ctx, rounds, seed=rounds)
     assert check_ledger(ctx) > 0

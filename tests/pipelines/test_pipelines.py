@@ -16,7 +16,7 @@ from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.errors import CheckFailed, Conflict, EngineUnreachable
 from headrace.kernel.settings import Settings
 from headrace.kernel.specs import Specs
-from headrace.pipelines.runs import pipelines, unfinished
+from headrace.pipelines.runs import pipelines
 from headrace.pipelines.steps import Pipeline
 
 
@@ -59,13 +59,12 @@ def test_after_sigkill_in_a_step_only_that_step_and_the_later_ones_run(tmp_path:
     died = subprocess.run([sys.executable, "-c", program, str(data), str(notes)], check=False)
     assert died.returncode == -signal.SIGKILL
     ctx = open_world(data)
-    (left,) = unfinished(ctx, "story")
-    assert (left.key, [(s.name, s.state) for s in left.steps]) == (
-        "monday", [("first", "finished"), ("second", "finished"), ("third", "running")],
+    (left,) = pipelines(ctx, "story")
+    assert (left.key, left.state, [(s.name, s.state) for s in left.steps]) == (
+        "monday", "running", [("first", "finished"), ("second", "finished"), ("third", "running")],
     )  # fmt: skip
     assert story(data, notes, kill=False) == ["first", "second", "third"]
     assert notes.read_text().split() == ["first", "second", "third", "third"]
-    assert unfinished(ctx) == []
     (done,) = pipelines(ctx)
     assert (done.state, [s.attempts for s in done.steps]) == ("finished", [1, 1, 2])
     assert story(data, notes, kill=False) == ["first", "second", "third"]
@@ -91,9 +90,10 @@ def test_a_pipeline_is_single_flight_by_key(ctx: Context) -> None:
     with Pipeline(ctx, "story", "k"):
         with pytest.raises(Conflict, match="already running"):
             Pipeline(ctx, "story", "k")
-        Pipeline(ctx, "story", "other").finish()
-        Pipeline(ctx, "tale", "k").finish()
-    Pipeline(ctx, "story", "k").finish()
+        with Pipeline(ctx, "story", "other"), Pipeline(ctx, "tale", "k"):
+            pass
+    with Pipeline(ctx, "story", "k"):
+        pass
 
 
 def test_an_error_fails_the_pipeline_and_opening_it_again_retries_the_step(ctx: Context) -> None:
@@ -106,9 +106,9 @@ def test_an_error_fails_the_pipeline_and_opening_it_again_retries_the_step(ctx: 
     (failed,) = pipelines(ctx)
     assert (failed.state, failed.error) == ("failed", "not good enough")
     assert [(s.state, s.error) for s in failed.steps] == [("finished", ""), ("failed", "not good enough")]
-    assert unfinished(ctx) == []
     with Pipeline(ctx, "story", "k") as pipeline:
-        assert unfinished(ctx)[0].error == ""
+        (again,) = pipelines(ctx)
+        assert (again.state, again.error, again.ended_at) == ("running", "", None)
         assert pipeline.step("first", lambda: 99) == 1
         assert pipeline.step("second", lambda: 2) == 2
     assert pipelines(ctx)[0].state == "finished"
@@ -121,8 +121,10 @@ def test_what_a_retry_can_help_leaves_it_unfinished(ctx: Context, error: BaseExc
 
     with pytest.raises(type(error)), Pipeline(ctx, "story", "k") as pipeline:
         pipeline.step("first", interrupted)
-    assert [p.key for p in unfinished(ctx, "story")] == ["k"]
-    Pipeline(ctx, "story", "k").finish()
+    assert [(p.key, p.state) for p in pipelines(ctx)] == [("k", "running")]
+    with Pipeline(ctx, "story", "k"):
+        pass
+    assert pipelines(ctx)[0].state == "finished"
 
 
 def test_a_step_whose_result_is_no_json_fails_and_says_so(ctx: Context) -> None:

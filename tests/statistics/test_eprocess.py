@@ -12,7 +12,6 @@ from headrace.statistics.eprocess import (
     e_value,
     log_beta_tail,
     log_excess_e_value,
-    log_product,
     log_ratio_e_value,
     running_log_e,
 )
@@ -63,9 +62,6 @@ def test_running_values_agree_with_the_closed_form_and_continue() -> None:
     assert whole[-1] == pytest.approx(float(log_excess_e_value(marks.sum(), 300, 0.1)))
     later = running_log_e(marks[100:], 0.1, before=(int(marks[:100].sum()), 100))
     assert np.allclose(later, whole[100:])
-    segments = [(3, 10, 0.05), (0, 0, 0.25), (7, 20, 0.5)]
-    parts = [float(log_excess_e_value(x, n, w)) for x, n, w in segments if n]
-    assert log_product(segments) == pytest.approx(sum(parts))
 
 
 def test_ville_bound_holds_over_two_segments_and_many_looks() -> None:

@@ -15,7 +15,7 @@ from headrace.kernel.errors import CheckFailed
 from headrace.kernel.ids import new_id
 from headrace.kernel.settings import Settings
 from headrace.ledger.checkpoint import Checkpoint, Signer, Verifier, key_path, load_key, parse_note
-from headrace.ledger.merkle import CompactRange, leaf_hash, root_of
+from headrace.ledger.merkle import EMPTY_ROOT, CompactRange, leaf_hash, root_of
 from headrace.ledger.tables import LEDGER, OUTBOX
 from headrace.ledger.tiles import WIDTH, TileFolder, encode_bundle, tile_path
 
@@ -36,14 +36,19 @@ class LedgerRow:
     note: str
 
 
-def ledger_row(connection: Connection) -> LedgerRow:
-    """The catalog's knowledge of the log, which the first call in a write transaction names."""
+def ledger_row(connection: Connection) -> LedgerRow | None:
+    """None until the log has a name."""
     row = connection.execute(select(LEDGER.c.origin, LEDGER.c.size, LEDGER.c.note)).first()
-    if row is not None:
-        return LedgerRow(row.origin, row.size, row.note)
-    new = LedgerRow(f"headrace.local/{new_id()}", 0, "")
-    connection.execute(LEDGER.insert().values(system="*", origin=new.origin, size=0, note=""))
-    return new
+    return None if row is None else LedgerRow(row.origin, row.size, row.note)
+
+
+def _named(connection: Connection) -> LedgerRow:
+    """The row, in a write transaction: the first call names the log."""
+    row = ledger_row(connection)
+    if row is None:
+        row = LedgerRow(f"headrace.local/{new_id()}", 0, "")
+        connection.execute(LEDGER.insert().values(system="*", origin=row.origin, size=0, note=""))
+    return row
 
 
 def check_published(settings: Settings, catalog: Catalog) -> Checkpoint:
@@ -51,8 +56,7 @@ def check_published(settings: Settings, catalog: Catalog) -> Checkpoint:
     do not agree on it, a file is missing, or the catalog lacks the last records of the log."""
     tiles = TileFolder(audit_folder(settings))
     with catalog.reading() as connection:
-        row = connection.execute(select(LEDGER.c.origin, LEDGER.c.size, LEDGER.c.note)).first()
-    known = LedgerRow("", 0, "") if row is None else LedgerRow(row.origin, row.size, row.note)
+        known = ledger_row(connection) or LedgerRow("", 0, "")
     note = _note(tiles)
     if not known.note and not note:
         return Checkpoint(known.origin, 0, b"")
@@ -88,7 +92,7 @@ def _present(key: Ed25519PrivateKey | None, settings: Settings) -> Ed25519Privat
 
 def _agreed(known: LedgerRow, note: str, verifier: Verifier, tiles: TileFolder) -> Checkpoint:
     """The checkpoint of the note ("": none). CheckFailed unless it continues what the catalog knows and is its tiles' root."""
-    published = parse_note(note)[0] if note else Checkpoint(known.origin, 0, root_of([]))
+    published = parse_note(note)[0] if note else Checkpoint(known.origin, 0, EMPTY_ROOT)
     if published.origin != known.origin or published.size < known.size:
         raise CheckFailed(
             f"the ledger's checkpoint is `{published.origin}` {published.size}, "
@@ -129,7 +133,7 @@ class MerkleLog:
         """The log as published; CheckFailed when files, catalog and key do not agree on it."""
         tiles = TileFolder(audit_folder(ctx.settings))
         with ctx.catalog.transaction() as connection:
-            known = ledger_row(connection)
+            known = _named(connection)
             note = _note(tiles)
             key = load_key(ctx.settings, create=not known.note and not note)
             signer = Signer(known.origin, _present(key, ctx.settings))

@@ -134,7 +134,8 @@ class Sequencer:
             log.append([entry_of(row) for row in rows])
             note = log.sign()
             with self._ctx.catalog.transaction() as connection:
-                if ledger_row(connection).size != published:
+                known = ledger_row(connection)
+                if known is None or known.size != published:
                     raise CheckFailed("another sequencer has published in between", hint="the next step goes on from there")
                 log.publish(note)
                 connection.execute(update(LEDGER).values(size=log.size, note=note))

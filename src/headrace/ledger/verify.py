@@ -17,9 +17,9 @@ from headrace.kernel.errors import CheckFailed, InvalidInput, NotFound
 from headrace.ledger.batches import check_batches
 from headrace.ledger.checkpoint import Checkpoint, Verifier, key_path, load_key, parse_note
 from headrace.ledger.entries import entry_of, id_of
-from headrace.ledger.log import CHECKPOINT, audit_folder
-from headrace.ledger.merkle import leaf_hash, root_of
-from headrace.ledger.tables import LEDGER, OUTBOX
+from headrace.ledger.log import CHECKPOINT, audit_folder, ledger_row
+from headrace.ledger.merkle import EMPTY_ROOT, leaf_hash, root_of
+from headrace.ledger.tables import OUTBOX
 from headrace.ledger.tiles import WIDTH, TileFolder, decode_bundle, encode_bundle, tile_path, tiles_of
 
 ROWS_A_READ = 4096
@@ -52,11 +52,11 @@ def verify(ctx: Context, *, checkpoint: Path | None = None, key: str | None = No
     """
     saved = None if checkpoint is None else _read_note(checkpoint)
     with ctx.catalog.reading() as connection:
-        known = connection.execute(select(LEDGER)).first()
+        known = ledger_row(connection)
     note = audit_folder(ctx.settings) / CHECKPOINT
     result = Verification(False, 0, "")
     if known is None and not note.is_file() and saved is None:
-        return Verification(True, 0, root_of([]).hex())
+        return Verification(True, 0, EMPTY_ROOT.hex())
     verifier = _verifier(ctx, "" if known is None else known.origin, key)
     try:
         current = verifier.open(note.read_text() if note.is_file() else "")
@@ -114,8 +114,8 @@ def _entries(ctx: Context, current: Checkpoint, bad: list[Finding]) -> tuple[lis
 def _bundle(tiles: TileFolder, index: int, width: int) -> tuple[list[bytes], bool]:
     """The entries of a bundle, and whether the file holds nothing else. Of a full file the first `width`."""
     for path, most in ((tile_path("entries", index, width), None), (tile_path("entries", index), width)):
-        if (tiles.folder / path).is_file():
-            content = (tiles.folder / path).read_bytes()
+        content = tiles.read(path)
+        if content is not None:
             found = decode_bundle(content)
             return found[:most], encode_bundle(found) == content
     return [], True

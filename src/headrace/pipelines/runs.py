@@ -1,4 +1,4 @@
-"""Which pipelines there are, and which a crash left unfinished."""
+"""Which pipelines there are, and how far they have come."""
 
 from __future__ import annotations
 
@@ -9,27 +9,20 @@ from sqlalchemy import Row, select
 from headrace.engines.context import Context
 from headrace.kernel.times import format_time
 from headrace.pipelines.tables import PIPELINES, STEPS
-from headrace.pipelines.types import PipelineState, PipelineStatus, StepStatus
+from headrace.pipelines.types import PipelineStatus, StepStatus
 
 
-def pipelines(ctx: Context, name: str | None = None, state: PipelineState | None = None) -> list[PipelineStatus]:
-    """The pipelines of the system (called `name`, in `state`) with their steps, the oldest first."""
+def pipelines(ctx: Context, name: str | None = None) -> list[PipelineStatus]:
+    """The pipelines of the system (called `name`) with their steps, the oldest first."""
     query = select(PIPELINES).where(PIPELINES.c.system == ctx.system)
     if name is not None:
         query = query.where(PIPELINES.c.name == name)
-    if state is not None:
-        query = query.where(PIPELINES.c.state == state)
     steps: dict[tuple[str, str], list[StepStatus]] = {}
     with ctx.catalog.reading() as connection:
         rows = connection.execute(query.order_by(PIPELINES.c.started_at, PIPELINES.c.name, PIPELINES.c.key)).all()
         for step in connection.execute(select(STEPS).where(STEPS.c.system == ctx.system).order_by(STEPS.c.position)):
             steps.setdefault((step.pipeline, step.key), []).append(_step(step))
     return [_pipeline(row, tuple(steps.get((row.name, row.key), ()))) for row in rows]
-
-
-def unfinished(ctx: Context, name: str | None = None) -> list[PipelineStatus]:
-    """What runs now or was left by a killed process; opening a `Pipeline` of that key tells the two apart."""
-    return pipelines(ctx, name, "running")
 
 
 def _time(micros: int | None) -> str | None:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
@@ -20,9 +20,8 @@ from headrace.pipelines.types import PipelineState
 class Pipeline:
     """The pipeline `name` for `key`, single-flight: Conflict while another thread or process has it open.
 
-    Opening it again after a crash or a failure resumes it; steps are known by their names. Use it as a context manager:
-    leaving normally finishes it, an error fails it, and an interruption or an error that a retry can help leaves it
-    unfinished. Without `with`, call `finish()`.
+    Opening it again after a crash or a failure resumes it; steps are known by their names. Leaving its context normally
+    finishes it, an error fails it, and an interruption or an error that a retry can help leaves it running.
 
     >>> with Pipeline(ctx, "retrain", "2026-01-31") as pipeline:            # doctest: +SKIP
     ...     dataset = pipeline.step("dataset", build)
@@ -53,7 +52,8 @@ class Pipeline:
                 names = {"system": ctx.system, "name": self.name, "key": self.key}
                 connection.execute(PIPELINES.insert().values(**names, state="running", started_at=ctx.clock.now()))
             elif state == "failed":
-                self._set(connection, "running")
+                again = PIPELINES.update().where(self._mine).values(state="running", error="", ended_at=None)
+                connection.execute(again)
             rows = connection.execute(select(STEPS.c.name, STEPS.c.state, STEPS.c.attempts, STEPS.c.result).where(self._steps))
             return {row.name: row for row in rows}
 
@@ -73,23 +73,17 @@ class Pipeline:
         self._end(name, began, state="finished", result=result)
         return result
 
-    def finish(self) -> None:
-        """All steps are done: the pipeline is no longer `unfinished`."""
-        self._close("finished")
-
-    def fail(self, error: str) -> None:
-        """It ended for good; opening it again would try again."""
-        self._close("failed", error)
-
     def __enter__(self) -> Pipeline:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
-            self.finish()
-        elif isinstance(error, Exception) and not (isinstance(error, HeadraceError) and error.retryable):
-            self.fail(str(error))
-        self._claim.release()
+        try:
+            if error is None:
+                self._enter("finished")
+            elif isinstance(error, Exception) and not (isinstance(error, HeadraceError) and error.retryable):
+                self._enter("failed", str(error))
+        finally:
+            self._claim.release()
 
     def _begin(self, name: str, attempts: int) -> None:
         begun = {"state": "running", "started_at": self._ctx.clock.now(), "ended_at": None, "seconds": None, "error": ""}
@@ -109,11 +103,7 @@ class Pipeline:
             ended = select(STEPS.c.name, STEPS.c.state, STEPS.c.attempts, STEPS.c.result).where(mine)
             self._known[name] = connection.execute(ended).one()
 
-    def _close(self, state: PipelineState, error: str = "") -> None:
+    def _enter(self, state: PipelineState, error: str = "") -> None:
+        ended = {"state": state, "error": error, "ended_at": self._ctx.clock.now()}
         with self._ctx.catalog.transaction() as connection:
-            self._set(connection, state, error)
-        self._claim.release()
-
-    def _set(self, connection: Connection, state: PipelineState, error: str = "") -> None:
-        ended = None if state == "running" else self._ctx.clock.now()
-        connection.execute(PIPELINES.update().where(self._mine).values(state=state, error=error, ended_at=ended))
+            connection.execute(PIPELINES.update().where(self._mine).values(**ended))

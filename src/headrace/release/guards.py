@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from headrace.release.types import Guard, Policy
 from headrace.statistics.confidence import BETS, log_capitals, log_mean_capital
-from headrace.statistics.eprocess import e_value, log_product, running_log_e
+from headrace.statistics.eprocess import e_value, log_excess_e_value, log_ratio_e_value, running_log_e
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -47,7 +47,8 @@ class Tally(msgspec.Struct):
             return
         if weight != self.weight:
             if self.total:
-                self.log_e_before += log_product([(self.hits, self.total, self.weight)], two_sided=two_sided)
+                log_e_value = log_ratio_e_value if two_sided else log_excess_e_value
+                self.log_e_before += float(log_e_value(self.hits, self.total, self.weight))
             self.weight, self.hits, self.total = weight, 0, 0
         path = self.log_e_before + running_log_e(hits, weight, before=(self.hits, self.total), two_sided=two_sided)
         self.hits += int(hits.sum())

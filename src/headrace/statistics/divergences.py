@@ -52,10 +52,10 @@ def js(reference: npt.ArrayLike, current: npt.ArrayLike) -> float:
     return min(max((halves[0] + halves[1]) / 2, 0.0), 1.0)
 
 
-def coarsened(reference: npt.ArrayLike, current: npt.ArrayLike, groups: int = 10) -> tuple[Counts, Counts]:
-    """Both histograms on at most `groups` merged bins (and NaN) chosen on the reference alone."""
+def coarsened(reference: npt.ArrayLike, current: npt.ArrayLike) -> tuple[Counts, Counts]:
+    """Both histograms on at most ten merged bins (and NaN) chosen on the reference alone."""
     left = np.asarray(reference, np.int64)
-    cells = coarse_cells(left, groups)
+    cells = coarse_cells(left)
     return merge_cells(left, cells), merge_cells(np.asarray(current, np.int64), cells)
 
 
@@ -70,12 +70,7 @@ def homogeneity_p_value(reference: npt.ArrayLike, current: npt.ArrayLike) -> flo
         return 1.0
     both = (left + right).astype(np.float64)
     statistic = float(np.sum((left * math.sqrt(m / n) - right * math.sqrt(n / m)) ** 2 / both))
-    return chi_squared_sf(statistic, len(left) - 1)
-
-
-def chi_squared_sf(x: float, degrees: int) -> float:
-    """P(X > x) for chi-squared with `degrees` degrees of freedom."""
-    return upper_gamma(degrees / 2, x / 2)
+    return upper_gamma((len(left) - 1) / 2, statistic / 2)
 
 
 def upper_gamma(a: float, x: float) -> float:

@@ -7,7 +7,6 @@ and safe anytime-valid inference"). Products over consecutive segments and avera
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -91,12 +90,6 @@ def running_log_e(hits: npt.ArrayLike, weight: float, *, before: tuple[int, int]
     x = before[0] + np.cumsum(marks)
     n = before[1] + np.arange(1, len(marks) + 1)
     return log_ratio_e_value(x, n, weight) if two_sided else log_excess_e_value(x, n, weight)
-
-
-def log_product(segments: Iterable[tuple[int, int, float]], *, two_sided: bool = False) -> float:
-    """The log e-value of consecutive segments (hits, events, weight). The weight of a segment may depend on the past."""
-    function = log_ratio_e_value if two_sided else log_excess_e_value
-    return float(sum(float(function(x, n, w)) for x, n, w in segments if n))
 
 
 def e_value(log_e: float) -> float:

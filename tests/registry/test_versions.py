@@ -84,8 +84,9 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registered]
             return register(ctx, model, run=trained)
 
         boosting, by_time = pool.map(made, ("boosting", "by_time"))
-        failing = pool.submit(register, ctx, "boosting", artifact=path)
+        failing, again = (pool.submit(register, ctx, "boosting", artifact=path) for _ in range(2))
         refused = pool.submit(register, ctx, "boosting", artifact=wrong)
+        assert again.result() == failing.result(), "two who register at once have one version"
         yield Registered(ctx, dataset, boosting, by_time, failing.result(), path, refused.exception())
 
 

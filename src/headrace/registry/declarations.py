@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from headrace.engines.context import Context
-from headrace.features.types import FeatureSet, FeatureSource, RequestFeatures, RequestField, stored_views
+from headrace.features.types import FeatureSet, FeatureSource, RequestFeatures, RequestField, StoredView, stored_views
 from headrace.kernel.errors import InvalidInput, NotFound
 from headrace.kernel.ids import content_hash
 from headrace.kernel.specs import Specs
@@ -40,10 +40,9 @@ class Definition:
 def adopt(connection: Connection, ctx: Context, specs: Specs) -> None:
     """Enter the declarations as those that run from now on, unless they do already. Their source is in the blob store."""
     assert specs.origin is not None
-    query = select(DECLARATIONS.c.source).where(DECLARATIONS.c.system == ctx.system).order_by(DECLARATIONS.c.sequence.desc())
-    if connection.execute(query.limit(1)).scalar() == specs.origin.digest:
+    if _newest(connection, ctx) == specs.origin.digest:
         return
-    hashes = {source.name: source.definition_hash for source in [*stored_views(specs), *specs.all(RequestFeatures)]}
+    hashes = {name: source.definition_hash for name, source in _sources(specs).items()}
     values = {"source": specs.origin.digest, "definitions": hashes, "by": ctx.principal.name, "at": ctx.clock.now()}
     connection.execute(DECLARATIONS.insert().values(system=ctx.system, **values))
 
@@ -58,9 +57,8 @@ def keep(ctx: Context, specs: Specs) -> None:
 
 def running(ctx: Context) -> Specs:
     """The declarations that were adopted last; those of the context where none were."""
-    query = select(DECLARATIONS.c.source).where(DECLARATIONS.c.system == ctx.system).order_by(DECLARATIONS.c.sequence.desc())
     with ctx.catalog.reading() as connection:
-        source = connection.execute(query.limit(1)).scalar()
+        source = _newest(connection, ctx)
     origin = ctx.specs.origin
     if source is None or origin is None or origin.digest == source:
         return ctx.specs
@@ -75,7 +73,7 @@ def definition_of(ctx: Context, model: str, number: int) -> Definition:
     try:
         facts = version(ctx, model, number)
     except NotFound:
-        return _declared(ctx, model)
+        return Definition(ctx.specs.get(ModelSpec, model).features, ctx.specs)
     return definition_of_facts(ctx, facts)
 
 
@@ -89,8 +87,9 @@ def definition_of_facts(ctx: Context, facts: ModelVersion) -> Definition:
         found = composed(specs, facts.features, facts.definition_hashes)
         if found is not None:
             return Definition(found, ctx.specs, source)
-    now = {source.name: source.definition_hash for source in [*stored_views(ctx.specs), *ctx.specs.all(RequestFeatures)]}
-    changed = [name for name, digest in facts.definition_hashes.items() if now.get(name) != digest]
+    now = _sources(ctx.specs)
+    hashes = facts.definition_hashes.items()
+    changed = [name for name, digest in hashes if name not in now or now[name].definition_hash != digest]
     raise InvalidInput(
         f"version {facts.number} of model `{facts.name}` was trained on another definition of "
         f"`{next(iter([*changed, *facts.features]))}`, and no content of the file that has it was kept",
@@ -101,7 +100,7 @@ def definition_of_facts(ctx: Context, facts: ModelVersion) -> Definition:
 def composed(specs: Specs, columns: Sequence[str], hashes: Mapping[str, str]) -> FeatureSet | None:
     """The features with these columns in this order, made of the declared definitions of these hashes; None when one of
     them is declared otherwise."""
-    declared = {s.name: s for s in [*stored_views(specs), *specs.all(RequestFeatures)]}
+    declared = _sources(specs)
     if any(name not in declared or declared[name].definition_hash != digest for name, digest in hashes.items()):
         return None
     chosen = {name: declared[name] for name in hashes}
@@ -116,8 +115,14 @@ def composed(specs: Specs, columns: Sequence[str], hashes: Mapping[str, str]) ->
     return made if made.columns == tuple(columns) else None
 
 
-def _declared(ctx: Context, model: str) -> Definition:
-    return Definition(ctx.specs.get(ModelSpec, model).features, ctx.specs)
+def _sources(specs: Specs) -> dict[str, StoredView | RequestFeatures]:
+    return {source.name: source for source in [*stored_views(specs), *specs.all(RequestFeatures)]}
+
+
+def _newest(connection: Connection, ctx: Context) -> str | None:
+    """The source of the declarations that were adopted last."""
+    query = select(DECLARATIONS.c.source).where(DECLARATIONS.c.system == ctx.system).order_by(DECLARATIONS.c.sequence.desc())
+    return connection.scalar(query.limit(1))
 
 
 def _contents(ctx: Context, hashes: Mapping[str, str]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from headrace.engines.context import Context
 from headrace.kernel.errors import HeadraceError
+from headrace.registry.proving import evenly_spaced
 from headrace.registry.runtimes import Runtime
 from headrace.statistics.histograms import bin_counts, quantile_edges
 from headrace.statistics.metrics import average_precision, log_loss
@@ -21,7 +22,7 @@ GOLDEN_ROWS = 32
 
 def golden(ctx: Context, runtime: Runtime, rows: Matrix) -> str:
     """The digest of up to 32 evenly spaced rows with the score that each gets alone; null for NaN."""
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), GOLDEN_ROWS)).astype(np.int64))]
+    chosen = rows[evenly_spaced(len(rows), GOLDEN_ROWS)]
     scored = np.concatenate([runtime.score(row.reshape(1, -1)) for row in chosen])
     return _store(ctx, {"rows": chosen.tolist(), "scores": scored.tolist()})
 

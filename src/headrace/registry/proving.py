@@ -20,7 +20,12 @@ RESOLUTION = 1e-6
 
 def proof_rows(rows: Matrix) -> Matrix:
     """At most `ROWS` of the dataset's rows, evenly spaced."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), ROWS)).astype(np.int64))]
+    return rows[evenly_spaced(len(rows), ROWS)]
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """At most `most` of the indices 0 .. count - 1, the first and the last among them."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 def prove(estimator: Any, runtime: Any, rows: Matrix, positives: int) -> Proof:
@@ -65,7 +70,7 @@ def threshold_rows(estimator: Any, rows: Matrix) -> Matrix:
     splits = sorted(set(_splits(estimator)))
     if not splits:
         return np.empty((0, rows.shape[1]))
-    chosen = [splits[i] for i in np.unique(np.linspace(0, len(splits) - 1, min(len(splits), THRESHOLDS)).astype(np.int64))]
+    chosen = [splits[i] for i in evenly_spaced(len(splits), THRESHOLDS)]
     features = np.repeat(np.array([feature for feature, _ in chosen]), 3)
     at = np.array([float32_below(threshold) for _, threshold in chosen], np.float32)
     around = np.stack([np.nextafter(at, np.float32(-np.inf)), at, np.nextafter(at, np.float32(np.inf))], axis=1).ravel()

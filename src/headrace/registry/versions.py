@@ -108,7 +108,8 @@ def _of_run(ctx: Context, spec: ModelSpec, run_id: str) -> ModelVersion:
                            hint=f"`headrace registry register {run.model} --run {run_id}`", field="run")  # fmt: skip
     if "estimator" not in run.artifacts:
         raise CheckFailed(f"run `{run_id}` is `{run.status}` and has no estimator", hint="train it again, or choose another")
-    earlier = _existing(ctx, spec.name, VERSIONS.c.run == run_id)
+    same = VERSIONS.c.run == run_id
+    earlier = _existing(ctx, spec.name, same)
     if earlier is not None:
         return earlier
     _check_definitions(ctx, spec, run)
@@ -119,7 +120,8 @@ def _of_run(ctx: Context, spec: ModelSpec, run_id: str) -> ModelVersion:
     parents = [f"run:{run_id}", f"dataset:{run.dataset}", *_definitions(spec)]
     above = [Edge(f"run:{run_id}", f"dataset:{run.dataset}"), Edge(f"run:{run_id}", f"code:{run.code_hash}")]
     above += [Edge(f"dataset:{run.dataset}", f"stream:{name}") for name in inputs_of(ctx, run.dataset).get("streams", {})]
-    return _enter(ctx, spec, {**facts, "signature": signature, "run": run_id, "dataset": run.dataset}, content, parents, above)
+    facts |= {"signature": signature, "run": run_id, "dataset": run.dataset}
+    return _enter(ctx, spec, same, facts, content, parents, above)
 
 
 def _of_file(ctx: Context, spec: ModelSpec, path: Path) -> ModelVersion:
@@ -128,14 +130,15 @@ def _of_file(ctx: Context, spec: ModelSpec, path: Path) -> ModelVersion:
     if path.stat().st_size > LARGEST_ARTIFACT:
         raise InvalidInput(f"`{path}` is larger than {LARGEST_ARTIFACT >> 30} GiB", hint="register a smaller model")
     digest = ctx.blobs.put(ctx.system, path.read_bytes())
-    earlier = _existing(ctx, spec.name, (VERSIONS.c.artifact == digest) & VERSIONS.c.run.is_(None))
+    same = (VERSIONS.c.artifact == digest) & VERSIONS.c.run.is_(None)
+    earlier = _existing(ctx, spec.name, same)
     if earlier is not None:
         return earlier
     known = _dataset_for(ctx, spec)
     arguments = {"model": spec.name, "artifact": digest, "dataset": known}
     facts = run_in_child(ctx, f"registering `{path}`", "headrace.registry.child:inspect_artifact", arguments)
     made = {**facts, "engine": "onnx", "artifact": digest, "proof": None, "metrics": {}, "run": None, "dataset": None}
-    return _enter(ctx, spec, {**made, "signature": _signature(spec, "", "")}, {}, _definitions(spec), [])
+    return _enter(ctx, spec, same, {**made, "signature": _signature(spec, "", "")}, {}, _definitions(spec), [])
 
 
 def _dataset_for(ctx: Context, spec: ModelSpec) -> str | None:
@@ -168,9 +171,10 @@ def _signature(spec: ModelSpec, input_name: str, output_name: str) -> dict[str, 
 
 
 def _enter(
-    ctx: Context, spec: ModelSpec, facts: dict[str, Any], content: dict[str, Any], parents: list[str], above: Iterable[Edge]
-) -> ModelVersion:
-    """The next version, its lineage and its audit record in one transaction."""
+    ctx: Context, spec: ModelSpec, same: ColumnElement[bool], facts: dict[str, Any], content: dict[str, Any],
+    parents: list[str], above: Iterable[Edge],
+) -> ModelVersion:  # fmt: skip
+    """The next version, its lineage and its audit record in one transaction; the `same` version if one came meanwhile."""
     now = ctx.clock.now()
     kept = {name: facts[name] for name in ("proof", "golden", "reference", "signature", "metrics")}
     kept |= {"features": list(spec.features.columns), "definition_hashes": spec.features.definition_hashes}
@@ -179,6 +183,9 @@ def _enter(
     row = {"engine": facts["engine"], "artifact": facts["artifact"], "run": facts["run"], "dataset": facts["dataset"],
            "content_hash": content_hash(identity)}  # fmt: skip
     with ctx.catalog.transaction() as connection:
+        earlier = _versions(connection, ctx, (VERSIONS.c.name == spec.name) & same)
+        if earlier:
+            return earlier[-1]
         newest = connection.execute(select(func.max(VERSIONS.c.number)).where(_mine(ctx, spec.name))).scalar()
         number = (newest or 0) + 1
         values = {"system": ctx.system, "name": spec.name, "number": number, "created_at": now, "facts": kept}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from headrace.engines.context import Context
@@ -55,7 +56,7 @@ class Suggestion:
     """One point of the space; set `value`, what is to be maximised, before asking for the next."""
 
     parameters: dict[str, Any]
-    value: float | None = None
+    value: float = -math.inf
 
 
 def suggestions(spec: ModelSpec, *, trials: int, seed: int) -> Iterator[Suggestion]:
@@ -77,7 +78,7 @@ def suggestions(spec: ModelSpec, *, trials: int, seed: int) -> Iterator[Suggesti
 
 def best(tried: list[Suggestion]) -> Suggestion:
     """The first of those with the highest value."""
-    return max(tried, key=lambda suggestion: -math.inf if suggestion.value is None else suggestion.value)
+    return max(tried, key=attrgetter("value"))
 
 
 def _is_range(space: Any) -> bool:

@@ -21,7 +21,6 @@ def train(
     *,
     parameters: Mapping[str, Any] | None = None,
     seed: int = 0,
-    parent: str | None = None,
 ) -> Run:
     """Fit `model` on the dataset version `name@version` in a compute child; the finished run has its `estimator`.
 
@@ -30,7 +29,7 @@ def train(
     """
     spec = ctx.specs.get(ModelSpec, model)
     given = all_parameters(spec, parameters or {})
-    with runs.recording(ctx, runs.Inputs(model, dataset, code_hash(spec), seed, given, parent)) as run_id:
+    with runs.recording(ctx, runs.Inputs(model, dataset, code_hash(spec), seed, given)) as run_id:
         arguments = {"model": model, "dataset": dataset, "parameters": given, "seed": seed, "code_hash": code_hash(spec)}
         result = run_in_child(ctx, f"the training of `{model}`", "headrace.training.child:train", arguments)
         return runs.finish(ctx, run_id, runs.Outputs(**result))

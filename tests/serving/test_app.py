@@ -188,7 +188,7 @@ def test_a_failing_canary_is_logged_and_the_champion_answers(make_context: Any) 
     for place, record in enumerate(records):
         if record.error is not None:
             assert records[place + 1].id == record.id and records[place + 1].role == "champion"
-    cells = read_cells(ctx, service.name, 0, 10**6)
+    cells, _ = read_cells(ctx, service.name, 0, 10**6)
     assert sum(c.errors for (v, role, _), c in cells.items() if role == "canary") == len(failed)
     assert sum(c.count for c in cells.values()) == len(records)
 

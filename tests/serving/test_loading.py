@@ -18,7 +18,7 @@ from headrace.kernel.specs import Specs
 from headrace.registry.runtimes import load_runtime
 from headrace.registry.tables import VERSIONS
 from headrace.registry.versions import register, version
-from headrace.serving.loading import load_reference, load_version
+from headrace.serving.loading import counted_by, load_version
 
 WEIGHTS = [0.01, -0.02, 0.3, 0.2, 0.001, 0.002]
 
@@ -38,7 +38,7 @@ def test_a_registered_artifact_is_checked_and_scores_its_own_columns(make_contex
     expected = [(load_runtime("onnx", linear_model(WEIGHTS)).score(row.reshape(1, -1))[0], None)]
     assert loaded.score([row]) == expected
     assert loaded.inputs.columns == FEATURES and loaded.number == 1
-    assert set(load_reference(ctx, service, 1).features) == set(FEATURES)
+    assert set(counted_by(ctx, service, 1).reference.features) == set(FEATURES)
 
     sources = service.model.features.sources
     reordered = replace(service.model, features=FeatureSet((*sources[1:], sources[0])))

@@ -21,11 +21,10 @@ from headrace.engines.events.port import EventLog
 from headrace.engines.events.segments import SegmentLog
 from headrace.kernel.times import DAY
 from headrace.serving.counters import LATENCY_EDGES, Counters
-from headrace.serving.journal import Entry
 from headrace.serving.loading import Counted, Histogram, Reference
 from headrace.serving.prediction_log import PredictionLog
 from headrace.serving.reading import prediction_records, predictions_frame, read_cells
-from headrace.serving.types import PredictionRecord
+from headrace.serving.types import Entry, PredictionRecord
 from headrace.statistics.histograms import bin_counts
 
 LOG, TOPIC = "shop/predictions/quiet", "shop/counters/quiet"
@@ -109,7 +108,8 @@ def test_cells_are_the_histograms_of_the_records(events: EventLog, make_context:
         counted.add(log.append(part), [entry(one) for one in part])
     settle(counted)
     ctx = replace(make_context(SPECS), events=events)
-    cells = read_cells(ctx, service.name, 0, 3)
+    cells, counted_to = read_cells(ctx, service.name, 0, 3)
+    assert counted_to == len(records)
     assert set(cells) == {(1, "champion", 0), (1, "champion", 1), (1, "champion", 2), (2, "canary", 0), (9, "champion", 0)}
     day1 = cells[1, "champion", 1]
     numbers = np.arange(1, 600, 3)
@@ -124,7 +124,7 @@ def test_cells_are_the_histograms_of_the_records(events: EventLog, make_context:
     assert day0.features[FEATURES[0]].sum() == 201
     assert cells[2, "canary", 0].errors == 1 and not cells[2, "canary", 0].score.sum()
     assert cells[9, "champion", 0].features == {} and cells[9, "champion", 0].count == 1
-    assert read_cells(ctx, service.name, 1, 2).keys() == {(1, "champion", 1)}
+    assert read_cells(ctx, service.name, 1, 2)[0].keys() == {(1, "champion", 1)}
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans(), st.booleans()), min_size=1, max_size=8))

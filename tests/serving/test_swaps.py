@@ -69,7 +69,7 @@ def check(ctx: Any, seen: list[dict[str, Any]], failures: list[str]) -> None:
     records = [record for _, record in prediction_records(ctx, service.name)]
     assert {record.id for record in records} == {answer["prediction_id"] for answer in seen}
     assert len(records) == len(seen)
-    cells = read_cells(ctx, service.name, 0, 10**6)
+    cells, _ = read_cells(ctx, service.name, 0, 10**6)
     assert sum(cell.count for cell in cells.values()) == len(seen)
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
-
 from headrace.engines.context import Context
-from headrace.serving.types import PredictionRecord
+from headrace.serving.types import PredictionRecord, decode_record
 
 CHUNK = 16_384
-_decoder = msgspec.msgpack.Decoder(PredictionRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ def _found(ctx: Context, topic: str, id: str) -> list[LoggedPrediction]:
         here = [
             LoggedPrediction(topic, offset, record)
             for offset, value in enumerate(records.values, records.first)
-            if text in value and (record := _decoder.decode(value)).id == id
+            if text in value and (record := decode_record(value)).id == id
         ]
         found = here + found
         if had_some:

@@ -11,11 +11,11 @@ import numpy as np
 from headrace.engines.context import Context
 from headrace.kernel.times import DAY, format_time
 from headrace.monitoring.alarms import alarm_id
-from headrace.monitoring.labels import LIVE, known_until, labelled
+from headrace.monitoring.labels import known_until, labelled
 from headrace.monitoring.types import Alarm, WatchSpec
 from headrace.registry import versions
 from headrace.serving.reading import prediction_records
-from headrace.serving.types import PredictionRecord, ServiceSpec
+from headrace.serving.types import LIVE, PredictionRecord, ServiceSpec
 from headrace.statistics.cusum import alarm_level, bernoulli_cusum
 from headrace.statistics.metrics import log_losses
 

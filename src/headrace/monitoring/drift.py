@@ -4,95 +4,42 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import takewhile
 
-import msgspec
 import numpy as np
 
 from headrace.engines.context import Context
 from headrace.kernel.errors import CheckFailed
 from headrace.kernel.times import DAY, format_time
 from headrace.monitoring.types import DriftFigure, DriftReport
-from headrace.registry import versions
-from headrace.serving.loading import Reference
+from headrace.serving.counters import Edges
+from headrace.serving.loading import Reference, counted_by
 from headrace.serving.reading import prediction_records, read_cells
-from headrace.serving.types import CellCounts, PredictionRecord, ServiceSpec
+from headrace.serving.types import LIVE, CellCounts, Entry, ServiceSpec
 from headrace.statistics.divergences import coarsened, homogeneity_p_value, js, psi
-from headrace.statistics.histograms import Counts, bin_counts
+from headrace.statistics.histograms import Counts
 
-LIVE = ("champion", "canary")
 Cells = dict[tuple[int, int], CellCounts]
 """(version, asking day) -> counts of its live answers."""
-
-
-class _Counted(msgspec.Struct):
-    to: int
-
-
-@dataclass
-class _Tail:
-    """Live answers of one version and day that are not counted yet."""
-
-    rows: list[PredictionRecord] = field(default_factory=list)
 
 
 def live_cells(ctx: Context, service: ServiceSpec, from_day: int, to_day: int, upto: int) -> Cells:
     """The counts of live answers of the asking days from_day <= day < to_day, complete up to offset `upto` (exclusive) of
     the prediction log: what serving has counted, and the few answers since."""
-    topic = ctx.namespace.counters(service.name)
-    while True:
-        end = ctx.events.end(topic, 0)
-        cells = read_cells(ctx, service.name, from_day, to_day)
-        if ctx.events.end(topic, 0) == end:
-            break
-    last = ctx.events.read(topic, 0, end - 1, max_records=1).values[0] if end else b'{"to":0}'
-    counted = msgspec.json.decode(last, type=_Counted).to
+    cells, counted = read_cells(ctx, service.name, from_day, to_day)
     found: Cells = {}
     for (version, role, day), counts in cells.items():
         if role in LIVE:
-            _add(found.setdefault((version, day), CellCounts()), counts)
-    for (version, day), tail in _tails(ctx, service, counted, upto).items():
-        if from_day <= day < to_day:
-            _add(found.setdefault((version, day), CellCounts()), _counted(ctx, service, version, tail.rows))
+            found.setdefault((version, day), CellCounts()).add(counts)
+    tails: dict[tuple[int, int], list[Entry]] = {}
+    for _, record in takewhile(lambda entry: entry[0] < upto, prediction_records(ctx, service.name, counted)):
+        if record.role in LIVE and from_day <= record.at // DAY < to_day:
+            row = np.array(record.features) if record.features else None
+            tails.setdefault((record.version, record.at // DAY), []).append((record, row))
+    for (version, day), entries in tails.items():
+        edges = Edges(counted_by(ctx, service, version))
+        found.setdefault((version, day), CellCounts()).add(edges.count(entries))
     return found
-
-
-def _tails(ctx: Context, service: ServiceSpec, first: int, upto: int) -> dict[tuple[int, int], _Tail]:
-    found: dict[tuple[int, int], _Tail] = {}
-    for _, record in takewhile(lambda entry: entry[0] < upto, prediction_records(ctx, service.name, first)):
-        if record.role in LIVE:
-            found.setdefault((record.version, record.at // DAY), _Tail()).rows.append(record)
-    return found
-
-
-def _counted(ctx: Context, service: ServiceSpec, version: int, records: list[PredictionRecord]) -> CellCounts:
-    counts = CellCounts(len(records), sum(r.error is not None for r in records))
-    reference = reference_of(ctx, service, version)
-    rows = [r.features for r in records if r.features]
-    names = versions.version(ctx, service.model.name, version).features
-    matrix = np.array(rows, np.float64).reshape(len(rows), len(names))
-    for place, name in enumerate(names):
-        if name in reference.features:
-            counts.features[name] = bin_counts(matrix[:, place], np.array(reference.features[name].edges))
-    if reference.score is not None:
-        counts.score = bin_counts([r.score for r in records if r.score is not None], np.array(reference.score.edges))
-    return counts
-
-
-def _add(total: CellCounts, more: CellCounts) -> None:
-    total.count += more.count
-    total.errors += more.errors
-    for name, counts in more.features.items():
-        total.features[name] = total.features[name] + counts if name in total.features else counts
-    if len(more.score):
-        total.score = total.score + more.score if len(total.score) else more.score
-
-
-def reference_of(ctx: Context, service: ServiceSpec, version: int) -> Reference:
-    """The histograms of the rows that the version was trained on; empty for one registered without rows."""
-    digest = versions.version(ctx, service.model.name, version).reference
-    return msgspec.json.decode(ctx.blobs.get(ctx.system, digest), type=Reference)
 
 
 def drift(ctx: Context, service: ServiceSpec, cells: Mapping[tuple[int, int], CellCounts], start: int, end: int) -> (
@@ -114,11 +61,11 @@ def drift(ctx: Context, service: ServiceSpec, cells: Mapping[tuple[int, int], Ce
     last = max(day for _, day in inside)
     version = max((counts.count, v) for (v, day), counts in inside.items() if day == last)[1]
     complete = all(2 * _count(inside, version, day) > answered[day] for day in days)
-    reference = reference_of(ctx, service, version)
+    reference = counted_by(ctx, service, version).reference
     total = CellCounts()
     for (v, _), counts in sorted(inside.items()):
         if v == version:
-            _add(total, counts)
+            total.add(counts)
     figures = list(_figures(reference, total))
     return DriftReport(
         service.name, version, format_time(start), format_time(end), complete, total.count, total.errors, figures

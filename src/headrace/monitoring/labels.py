@@ -14,10 +14,8 @@ from headrace.features.frames import DTYPES
 from headrace.features.labels import label_rows
 from headrace.kernel.times import DAY
 from headrace.serving.reading import prediction_records
-from headrace.serving.types import PredictionRecord, ServiceSpec
+from headrace.serving.types import LIVE, PredictionRecord, ServiceSpec
 from headrace.statistics.metrics import average_precision, log_loss
-
-LIVE = ("champion", "canary")
 
 
 def known_until(ctx: Context, service: ServiceSpec, now: int) -> int:

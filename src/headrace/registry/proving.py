@@ -20,7 +20,8 @@ RESOLUTION = 1e-6
 
 def proof_rows(rows: Matrix) -> Matrix:
     """At most `ROWS` of the dataset's rows, evenly spaced."""
-    return rows[evenly_spaced(len(rows), ROWS)]
+    chosen: Matrix = rows[evenly_spaced(len(rows), ROWS)]
+    return chosen
 
 
 def evenly_spaced(count: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:

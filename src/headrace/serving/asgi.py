@@ -36,7 +36,7 @@ from headrace.serving.http import (
     reply,
 )
 from headrace.serving.journal import Journal
-from headrace.serving.loading import Counted, LoadedVersion, known_reference, load_version
+from headrace.serving.loading import Counted, LoadedVersion, known_counted, load_version
 from headrace.serving.prediction import Predictor
 from headrace.serving.prediction_log import PredictionLog
 from headrace.serving.proxy import Upstream, WorkLost
@@ -90,7 +90,7 @@ class PredictionApp:
     def _add(self, ctx: Context, spec: ServiceSpec) -> None:
         def counted_of(number: int) -> Counted | None:
             if (spec.name, number) not in self._counted:  # counting what an earlier process has logged
-                self._counted[spec.name, number] = known_reference(ctx, spec, number)
+                self._counted[spec.name, number] = known_counted(ctx, spec, number)
             return self._counted[spec.name, number]
 
         log = PredictionLog(ctx.events, ctx.namespace.predictions(spec.name))

@@ -6,7 +6,7 @@ join without gap or overlap: after a crash the uncovered tail of the log is coun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,7 +15,7 @@ import numpy as np
 from headrace.engines.events.port import EventLog
 from headrace.kernel.times import DAY
 from headrace.serving.loading import Counted
-from headrace.serving.types import CellCounts, PredictionRecord
+from headrace.serving.types import CellCounts, Entry, decode_record
 from headrace.statistics.histograms import bin_counts
 
 FORMAT = 1
@@ -27,8 +27,6 @@ LATENCY_EDGES = np.array(
 )  # fmt: skip
 """Microseconds."""
 
-NOTHING = np.zeros(0, np.int64)
-_decode = msgspec.msgpack.Decoder(PredictionRecord).decode
 Cell = tuple[int, str, int]
 """(version, role, asking day)."""
 
@@ -48,20 +46,38 @@ class Pending:
     cells: dict[Cell, CellCounts]
 
 
+class Edges:
+    """The cuts on which the records of a version are counted; only requests are when there is no reference to count by."""
+
+    def __init__(self, counted: Counted | None) -> None:
+        reference = None if counted is None else counted.reference
+        known = {} if reference is None else reference.features
+        names = () if counted is None else counted.names
+        self.features = [(i, name, np.array(known[name].edges)) for i, name in enumerate(names) if name in known]
+        self.score = None if reference is None or reference.score is None else np.array(reference.score.edges)
+
+    def count(self, entries: Sequence[Entry]) -> CellCounts:
+        """The counts of records of the version, of one role and day."""
+        records = [record for record, _ in entries]
+        found = CellCounts(len(records), sum(record.error is not None for record in records))
+        found.latency = bin_counts([record.latency_us for record in records], LATENCY_EDGES)
+        if self.score is not None:
+            found.score = bin_counts([record.score for record in records if record.score is not None], self.score)
+        rows = [row for _, row in entries if row is not None]
+        if self.features and rows:
+            matrix = np.array(rows)
+            found.features = {name: bin_counts(matrix[:, place], edges) for place, name, edges in self.features}
+        return found
+
+
 class Counters:
     """The counters of one service. `counted_of` gives what a version is counted by."""
 
-    def __init__(
-        self,
-        events: EventLog,
-        topic: str,
-        log_topic: str,
-        counted_of: Callable[[int], Counted | None],
-    ) -> None:
+    def __init__(self, events: EventLog, topic: str, log_topic: str, counted_of: Callable[[int], Counted | None]) -> None:
         self._events, self._topic, self._log_topic = events, topic, log_topic
         self._counted_of = counted_of
-        self._edges: dict[int, tuple[list[tuple[int, str, np.ndarray]], np.ndarray | None]] = {}
-        self._buffer: list[tuple[PredictionRecord, np.ndarray | None]] = []
+        self._edges: dict[int, Edges] = {}
+        self._buffer: list[Entry] = []
         self._cells: dict[Cell, CellCounts] = {}
         self.dropped = 0
         events.create(topic)
@@ -70,7 +86,7 @@ class Counters:
         self._next = self._counted = min(last, events.end(log_topic, 0))
         self._recount(events.end(log_topic, 0))
 
-    def add(self, first: int, entries: Sequence[tuple[PredictionRecord, np.ndarray | None]]) -> None:
+    def add(self, first: int, entries: Sequence[Entry]) -> None:
         """Count entries that were appended at `first`; what another process appended before them is counted too."""
         if first != self._next:
             self._recount(first)
@@ -104,46 +120,19 @@ class Counters:
     def _recount(self, end: int) -> None:
         while self._next < end:
             records = self._events.read(self._log_topic, 0, self._next, max_records=min(4096, end - self._next))
-            for record in map(_decode, records.values):
+            for record in map(decode_record, records.values):
                 self._buffer.append((record, np.array(record.features) if record.features else None))
             self._next = records.next
             self._bin()
 
     def _bin(self) -> None:
-        groups: dict[Cell, list[tuple[PredictionRecord, np.ndarray | None]]] = {}
+        groups: dict[Cell, list[Entry]] = {}
         for entry in self._buffer:
             record = entry[0]
             groups.setdefault((record.version, record.role, record.at // DAY), []).append(entry)
         self._buffer = []
         for cell, entries in groups.items():
-            self._count(cell, entries)
-
-    def _count(self, cell: Cell, entries: list[tuple[PredictionRecord, np.ndarray | None]]) -> None:
-        total = self._cells.setdefault(cell, CellCounts())
-        features, score = self._edges_of(cell[0])
-        total.count += len(entries)
-        total.errors += sum(record.error is not None for record, _ in entries)
-        total.latency = _plus(total.latency, [record.latency_us for record, _ in entries], LATENCY_EDGES)
-        scores = [record.score for record, _ in entries if record.score is not None]
-        if score is not None:
-            total.score = _plus(total.score, scores, score)
-        rows = [row for _, row in entries if row is not None]
-        if features and rows:
-            matrix = np.array(rows)
-            for place, name, edges in features:
-                total.features[name] = _plus(total.features.get(name, NOTHING), matrix[:, place], edges)
-
-    def _edges_of(self, version: int) -> tuple[list[tuple[int, str, np.ndarray]], np.ndarray | None]:
-        if version not in self._edges:
-            counted = self._counted_of(version)
-            features = {} if counted is None else counted.reference.features
-            names = () if counted is None else counted.names
-            chosen = [(i, name, np.array(features[name].edges)) for i, name in enumerate(names) if name in features]
-            score = None if counted is None or counted.reference.score is None else np.array(counted.reference.score.edges)
-            self._edges[version] = (chosen, score)
-        return self._edges[version]
-
-
-def _plus(before: np.ndarray, values: Iterable[float] | np.ndarray, edges: np.ndarray) -> np.ndarray:
-    counts = bin_counts(np.asarray(values, dtype=np.float64), edges)
-    return before + counts if len(before) else counts
+            version = cell[0]
+            if version not in self._edges:
+                self._edges[version] = Edges(self._counted_of(version))
+            self._cells.setdefault(cell, CellCounts()).add(self._edges[version].count(entries))

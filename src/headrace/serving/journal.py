@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import numpy as np
-
 from headrace.data.appending import RowAppender
 from headrace.serving.counters import Counters
 from headrace.serving.prediction_log import PredictionLog
-from headrace.serving.types import PredictionRecord
-
-Entry = tuple[PredictionRecord, np.ndarray | None]
-"""A record and its feature row, float64 [F]; None when the features could not be read."""
+from headrace.serving.types import Entry
 
 
 class Journal:

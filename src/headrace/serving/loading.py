@@ -127,7 +127,7 @@ def load_version(ctx: Context, spec: ServiceSpec, number: int) -> LoadedVersion:
     runtime = load_runtime(facts.engine, ctx.blobs.get(ctx.system, facts.artifact))
     golden = msgspec.json.decode(ctx.blobs.get(ctx.system, facts.golden), type=Golden)
     independent = check_golden(number, runtime, golden)
-    return LoadedVersion(number, runtime, _inputs(ctx, spec, facts), load_reference(ctx, spec, number), independent)
+    return LoadedVersion(number, runtime, _inputs(ctx, spec, facts), _reference(ctx, facts), independent)
 
 
 def _inputs(ctx: Context, spec: ServiceSpec, facts: ModelVersion) -> Inputs:
@@ -137,10 +137,8 @@ def _inputs(ctx: Context, spec: ServiceSpec, facts: ModelVersion) -> Inputs:
     return Inputs(found.features.columns, found.meaning, reader)
 
 
-def load_reference(ctx: Context, spec: ServiceSpec, number: int) -> Reference:
-    """The reference histograms of a registered version."""
-    digest = version(ctx, spec.model.name, number).reference
-    return msgspec.json.decode(ctx.blobs.get(ctx.system, digest), type=Reference)
+def _reference(ctx: Context, facts: ModelVersion) -> Reference:
+    return msgspec.json.decode(ctx.blobs.get(ctx.system, facts.reference), type=Reference)
 
 
 class Counted(NamedTuple):
@@ -150,10 +148,16 @@ class Counted(NamedTuple):
     reference: Reference
 
 
-def known_reference(ctx: Context, spec: ServiceSpec, number: int) -> Counted | None:
-    """As `load_reference`; None, and an error in the log, when there is none: then only requests are counted."""
+def counted_by(ctx: Context, spec: ServiceSpec, number: int) -> Counted:
+    """What the records of a registered version are counted by; its histograms are empty when it came without rows."""
+    facts = version(ctx, spec.model.name, number)
+    return Counted(facts.features, _reference(ctx, facts))
+
+
+def known_counted(ctx: Context, spec: ServiceSpec, number: int) -> Counted | None:
+    """As `counted_by`; None, and an error in the log, when there is none: then only requests are counted."""
     try:
-        return Counted(version(ctx, spec.model.name, number).features, load_reference(ctx, spec, number))
+        return counted_by(ctx, spec, number)
     except HeadraceError as error:
         LOG.error("no reference to count by", service=spec.name, version=number, error=error.message)
         return None

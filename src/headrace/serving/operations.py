@@ -11,7 +11,7 @@ from headrace.kernel.operation import operation
 from headrace.serving import parity_results, routes
 from headrace.serving.parity import Parity, parity
 from headrace.serving.reading import export
-from headrace.serving.types import ServiceSpec
+from headrace.serving.types import RouteTable, ServiceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,13 @@ def list_services(ctx: Context) -> list[ServiceState]:
         tables = routes.published(connection, ctx.system)
     found = []
     for spec in ctx.specs.all(ServiceSpec):
-        table = tables.get(spec.name)
+        table = tables.get(spec.name, RouteTable(spec.name, 0, None))
         workers = routes.acknowledgements(ctx, spec.name).values()
         warm = set.intersection(*(set(ack.ready) for ack in workers)) if workers else set()
-        if table is None:
-            found.append(ServiceState(spec.name, spec.model.name, None, None, 0.0, (), 0, ()))
-        else:
-            found.append(
-                ServiceState(spec.name, spec.model.name, table.champion, table.challenger, table.weight, table.shadows,
-                             table.generation, tuple(sorted(warm)))
-            )  # fmt: skip
+        found.append(
+            ServiceState(spec.name, spec.model.name, table.champion, table.challenger, table.weight, table.shadows,
+                         table.generation, tuple(sorted(warm)))
+        )  # fmt: skip
     return found
 
 

@@ -14,13 +14,13 @@ from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import Conflict, EngineUnreachable, HeadraceError, InvalidInput, NotReady
 from headrace.kernel.ids import key_text
 from headrace.kernel.log import LOG
-from headrace.serving.journal import Entry, Journal
+from headrace.serving.journal import Journal
 from headrace.serving.loading import Features, LoadedVersion, Scored
 from headrace.serving.prediction_log import FORMAT
 from headrace.serving.requests import Asked
 from headrace.serving.router import is_challengers
 from headrace.serving.shadow import Shadowed, Shadows
-from headrace.serving.types import PredictionRecord, RouteTable
+from headrace.serving.types import Entry, PredictionRecord, RouteTable
 
 NO_FEATURES = FeatureRow(np.empty(0), {})
 NOT_GIVEN = InvalidInput("the features were given in the order of the champion", hint="ask the service by its own path")

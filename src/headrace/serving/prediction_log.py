@@ -10,14 +10,13 @@ from collections.abc import Sequence
 import msgspec
 
 from headrace.engines.events.port import EventLog
-from headrace.serving.types import PredictionRecord
+from headrace.serving.types import PredictionRecord, decode_record
 
 FORMAT = 1
 REMEMBERED = 100_000
 """At least so many of the newest answers are known again when a client retries; at most twice as many."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(PredictionRecord).decode
 
 
 class PredictionLog:
@@ -50,7 +49,7 @@ class PredictionLog:
             offset = self._older.get(id)
         if offset is None:
             return None
-        return _decode(self._events.read(self.topic, 0, offset, max_records=1).values[0])
+        return decode_record(self._events.read(self.topic, 0, offset, max_records=1).values[0])
 
     def sync(self) -> None:
         """Make everything appended so far durable; blocks for the fsync, any thread may call it."""
@@ -72,5 +71,5 @@ class PredictionLog:
         while offset < end:
             records = self._events.read(self.topic, 0, offset)
             for place, value in enumerate(records.values, records.first):
-                self._remember(place, _decode(value))
+                self._remember(place, decode_record(value))
             offset = records.next

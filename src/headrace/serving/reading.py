@@ -13,10 +13,9 @@ import polars as pl
 from headrace.data.files import check_out, write_table
 from headrace.engines.context import Context
 from headrace.registry.declarations import definition_of
-from headrace.serving.types import CellCounts, PredictionRecord, ServiceSpec
+from headrace.serving.types import CellCounts, PredictionRecord, ServiceSpec, decode_record
 
 CHUNK = 16_384
-_decoder = msgspec.msgpack.Decoder(PredictionRecord)
 
 
 def prediction_records(ctx: Context, service: str, start_offset: int = 0) -> Iterator[tuple[int, PredictionRecord]]:
@@ -28,7 +27,7 @@ def prediction_records(ctx: Context, service: str, start_offset: int = 0) -> Ite
         if not len(records):
             return
         for place, value in enumerate(records.values, records.first):
-            yield place, _decoder.decode(value)
+            yield place, decode_record(value)
         offset = records.next
 
 
@@ -84,39 +83,33 @@ class _Cell(msgspec.Struct):
 
 
 class _Counters(msgspec.Struct):
-    format: int
+    to: int
     cells: list[_Cell]
-    dropped: int = 0
 
 
+Cells = dict[tuple[int, str, int], CellCounts]
+"""(version, role, asking day) -> its counters; a day is the number of days since 1970-01-01 (`at // DAY`)."""
 _counters = msgspec.json.Decoder(_Counters)
 
 
-def read_cells(ctx: Context, service: str, from_day: int, to_day: int) -> dict[tuple[int, str, int], CellCounts]:
-    """(version, role, day) -> the summed counters of the asking days `from_day` <= day < `to_day`; a day is the number
-    of days since 1970-01-01 (`at // DAY`)."""
+def read_cells(ctx: Context, service: str, from_day: int, to_day: int) -> tuple[Cells, int]:
+    """The summed counters of the asking days `from_day` <= day < `to_day`, and the offset of the prediction log, exclusive,
+    up to which they count."""
     topic = ctx.namespace.counters(service)
-    offset, end = 0, ctx.events.end(topic, 0)
-    found: dict[tuple[int, str, int], CellCounts] = {}
+    offset, end, counted = 0, ctx.events.end(topic, 0), 0
+    found: Cells = {}
     while offset < end:
         records = ctx.events.read(topic, 0, offset, max_records=CHUNK)
         for value in records.values:
-            for cell in _counters.decode(value).cells:
+            record = _counters.decode(value)
+            counted = record.to
+            for cell in record.cells:
                 if from_day <= cell.day < to_day:
-                    _add(found.setdefault((cell.version, cell.role, cell.day), CellCounts()), cell)
+                    found.setdefault((cell.version, cell.role, cell.day), CellCounts()).add(_counts(cell))
         offset = records.next
-    return found
+    return found, counted
 
 
-def _add(total: CellCounts, cell: _Cell) -> None:
-    total.count += cell.count
-    total.errors += cell.errors
-    for name, counts in cell.features.items():
-        total.features[name] = _sum(total.features.get(name), counts)
-    total.score = _sum(total.score, cell.score)
-    total.latency = _sum(total.latency, cell.latency)
-
-
-def _sum(before: np.ndarray | None, counts: list[int]) -> np.ndarray:
-    more = np.array(counts, dtype=np.int64)
-    return more if before is None or not len(before) else before + more
+def _counts(cell: _Cell) -> CellCounts:
+    features = {name: np.array(counts, np.int64) for name, counts in cell.features.items()}
+    return CellCounts(cell.count, cell.errors, features, np.array(cell.score, np.int64), np.array(cell.latency, np.int64))

@@ -12,9 +12,9 @@ from headrace.features.types import FeatureRow
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.log import LOG
-from headrace.serving.journal import Entry, Journal
+from headrace.serving.journal import Journal
 from headrace.serving.loading import LoadedVersion
-from headrace.serving.types import PredictionRecord
+from headrace.serving.types import Entry, PredictionRecord
 
 QUEUE = 4096
 AT_ONCE = 32

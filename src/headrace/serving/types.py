@@ -11,6 +11,9 @@ import numpy as np
 from headrace.data.types import Field
 from headrace.training.types import ModelSpec
 
+LIVE = ("champion", "canary")
+"""The roles that answer."""
+
 
 @dataclass(frozen=True)
 class ServiceSpec:
@@ -75,6 +78,11 @@ class PredictionRecord(msgspec.Struct, frozen=True, array_like=True, omit_defaul
     generation: int
 
 
+decode_record = msgspec.msgpack.Decoder(PredictionRecord).decode
+Entry = tuple[PredictionRecord, np.ndarray | None]
+"""A record and its feature row, float64 [F]; None when the features could not be read."""
+
+
 @dataclass(slots=True)
 class CellCounts:
     """Summed counters of one (version, role, asking day). Histograms are int64 as `statistics.histograms.bin_counts`
@@ -86,3 +94,12 @@ class CellCounts:
     features: dict[str, np.ndarray] = field(default_factory=dict)
     score: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     latency: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def add(self, more: CellCounts) -> None:
+        """Take in what was counted on the same edges."""
+        self.count += more.count
+        self.errors += more.errors
+        for name, counts in more.features.items():
+            self.features[name] = self.features[name] + counts if name in self.features else counts
+        self.score = self.score + more.score if len(self.score) else more.score
+        self.latency = self.latency + more.latency if len(self.latency) else more.latency

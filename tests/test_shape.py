@@ -12,7 +12,7 @@ LIMITS = {"file": 300, "function": 50, "arguments": 7, "class": 20}
 
 ALLOWED = {
     "arguments system/declarations.py:System.stream": (11, "the names of INTERFACE.md: what a stream declares"),
-    "arguments system/operations.py:backfill": (8, "the options of INTERFACE.md, and the memory it may take"),
+    "arguments system/file_operations.py:backfill": (8, "the options of INTERFACE.md, and the memory it may take"),
     "arguments system/declarations.py:System.windows": (8, "the names of INTERFACE.md: what windows declare"),
     "arguments system/declarations.py:System.watch": (9, "the names of INTERFACE.md: what a watch declares"),
 }

@@ -44,7 +44,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_the_command_table_is_the_operation_table() -> None:
     found = {(o.cli.partition(" ")[0], o.function.__module__) for o in OPERATIONS.values() if o.cli is not None}
-    listed = {(name, m) for name, word in WORDS.items() if not word.special for m in (word.module, *word.also)}
+    listed = {(name, m) for name, word in WORDS.items() if not word.special for m in (word.module, *word.elsewhere.values())}
     assert found == listed
     rooms = {path.parent.name for path in Path(headrace.__file__).parent.glob("*/operations.py")} - {"app"}
     assert rooms == {o.function.__module__.split(".")[1] for o in OPERATIONS.values()} - {"app"}, "every room is imported"

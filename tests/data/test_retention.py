@@ -15,7 +15,8 @@ from headrace.data.applying import StreamApplier
 from headrace.data.history import history, log_history
 from headrace.data.lake_sink import LakeSink
 from headrace.data.replaying import replay
-from headrace.data.retention import parse_retention, retain_streams
+from headrace.data.retention import retain_streams
+from headrace.data.retention_limits import parse_retention
 from headrace.data.status import stream_status
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context

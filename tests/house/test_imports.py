@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+import polars as pl
 import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "polars", "sqlalchemy", "fastapi", "onnxruntime", "sklearn", "pandas", "lightgbm", "optuna", "typer", "rich"}
+ENGINES = {"sqlalchemy", "asyncio", "http", "ssl", "lmdb", "deltalake", "onnxruntime", "cryptography", "fastapi", "rich"}
 TRAINERS = {"sklearn", "pandas", "lightgbm", "optuna", "skl2onnx", "onnxmltools", "scipy"}
 
 
@@ -43,6 +46,23 @@ def test_the_system_files_load_no_trainer_library() -> None:
     for file in sorted((ROOT / "examples").glob("*/system.py")):
         found = loaded(f"from headrace.system.load import load_system; load_system({str(file)!r})")
         assert not found & TRAINERS, file
+
+
+def test_the_commands_on_files_load_no_engine(tmp_path: Path) -> None:
+    at = [datetime(2026, 1, 2, tzinfo=UTC)]
+    labels = pl.DataFrame({"user": [1], "at": at})
+    labels.write_parquet(tmp_path / "labels.parquet")
+    view = {"name": "again", "path": "labels.parquet", "keys": ["user"], "time": "at"}
+    (tmp_path / "join.json").write_text(json.dumps({"labels": {"path": "labels.parquet"}, "views": [view]}))
+    events = pl.DataFrame({"tx_id": [1], "at": at, "customer_id": [1], "terminal_id": [1], "amount": [1.5]})
+    events.write_parquet(tmp_path / "events.parquet")
+    join = ["join", str(tmp_path / "join.json"), str(tmp_path / "joined.parquet")]
+    backfill = ["backfill", str(ROOT / "examples/fraud/system.py"), "--spine=transaction", f"--out={tmp_path / 'out.parquet'}"]
+    backfill += [f"--stream=transaction={tmp_path / 'events.parquet'}", "--features=customer"]
+    for command in (join, backfill):
+        found = loaded(f"from headrace.app.cli import run_command; assert run_command({['features', *command, '--json']}) == 0")
+        assert "polars" in found
+        assert not (engines := found & (ENGINES | TRAINERS)), engines
 
 
 def distributions(name: str, extras: frozenset[str] = frozenset()) -> set[str]:

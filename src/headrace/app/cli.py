@@ -35,9 +35,7 @@ class Headrace(click.Group):
         if word.special:
             command: click.Command = importlib.import_module(word.module).command
             return command
-        for module in (word.module, *word.also):
-            importlib.import_module(module)
-        made: click.Command = importlib.import_module("headrace.app.operation_commands").command_of(cmd_name, word.summary)
+        made: click.Command = importlib.import_module("headrace.app.operation_commands").command_of(cmd_name, word)
         return made
 
 

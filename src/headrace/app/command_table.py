@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,8 @@ class Word:
     module: str
     summary: str
     special: bool = False
-    also: tuple[str, ...] = ()
-    """Further modules whose commands begin with the word."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """The commands of the word that another module makes, which is imported for them alone."""
 
 
 WORDS: dict[str, Word] = {
@@ -39,7 +40,7 @@ WORDS: dict[str, Word] = {
     "features": Word(
         "headrace.system.operations",
         "Features: list, show, read, export; from files: backfill, join.",
-        also=("headrace.features.operations",),
+        elsewhere={"backfill": "headrace.system.file_operations", "join": "headrace.features.operations"},
     ),
     "train": Word("headrace.training.operations", "Train a declared model as a tracked run."),
     "pipelines": Word("headrace.pipelines.operations", "Durable pipelines and the state of their steps."),

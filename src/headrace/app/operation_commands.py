@@ -1,25 +1,23 @@
-"""Commands made from operations. Required arguments may stand as words or as options: `rollout start SERVICE VERSION`."""
+"""Commands made from operations. Required arguments may stand as words or as options: `rollout start SERVICE VERSION`.
+
+What reaches a system, the HTTP client or the engines of a data folder, is imported by the command that needs it.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from headrace.app.arguments import Parameter, from_text, parameters, typed
-from headrace.app.client import call
-from headrace.app.invoke import invoke
+from headrace.app.command_table import Word
 from headrace.app.logs import set_up_log
 from headrace.app.output import show
-from headrace.app.progress_bar import progress_bar
-from headrace.app.stopping import stopped_by_sigterm
-from headrace.app.world import installed
 from headrace.kernel.errors import UsageError
-from headrace.kernel.identity import LOCAL
-from headrace.kernel.ids import new_id
 from headrace.kernel.operation import OPERATIONS, Operation
-from headrace.kernel.settings import load_settings
+from headrace.kernel.settings import Settings, load_settings
 
 FOUND_BAD = 1
 STANDALONE = ("features.backfill", "features.join")
@@ -28,17 +26,35 @@ BEFORE_FIRST_RUN = ("keys.create", "keys.list", "keys.revoke")
 """Operations that create the data folder: keys must exist before a system is opened to others."""
 
 
-def command_of(word: str, summary: str) -> click.Command:
-    """The command of an operation called `word`, or the group of those that begin with it."""
-    found = {operation.cli: operation for operation in OPERATIONS.values() if operation.cli is not None}
-    if word in found:
-        return command(word, found[word])
-    commands = {
-        cli.partition(" ")[2]: command(cli.partition(" ")[2], operation)
-        for cli, operation in found.items()
-        if cli.partition(" ")[0] == word
-    }
-    return click.Group(word, commands=commands, help=summary, no_args_is_help=True)
+class _Commands(click.Group):
+    """The commands that begin with a word; of those that stand elsewhere only the one in use is imported."""
+
+    def __init__(self, name: str, word: Word) -> None:
+        super().__init__(name, help=word.summary, no_args_is_help=True)
+        self._word = word
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        for module in (self._word.module, *self._word.elsewhere.values()):
+            importlib.import_module(module)
+        begun = [o.cli.partition(" ") for o in OPERATIONS.values() if o.cli is not None]
+        return sorted(rest for word, _, rest in begun if word == self.name)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        importlib.import_module(self._word.elsewhere.get(cmd_name, self._word.module))
+        operation = _operation_of(f"{self.name} {cmd_name}")
+        return None if operation is None else command(cmd_name, operation)
+
+
+def _operation_of(cli: str) -> Operation | None:
+    return next((operation for operation in OPERATIONS.values() if operation.cli == cli), None)
+
+
+def command_of(name: str, word: Word) -> click.Command:
+    """The command of an operation called `name`, or the group of those that begin with it."""
+    if not word.elsewhere:
+        importlib.import_module(word.module)
+    operation = _operation_of(name)
+    return _Commands(name, word) if operation is None else command(name, operation)
 
 
 def shared_options() -> list[click.Parameter]:
@@ -92,19 +108,28 @@ def _callback(operation: Operation) -> Callable[..., int]:
         if operation.name in STANDALONE:
             result = operation.function(None, **arguments)
         elif settings.url and data is None:
-            result = call(settings.url, settings.api_key, operation, arguments)
+            result = _asked(settings, operation, arguments)
         else:
-            ctx = installed(settings, system, create=operation.name in BEFORE_FIRST_RUN)
-            try:
-                with stopped_by_sigterm(), progress_bar():
-                    result = invoke(ctx.acting(LOCAL, new_id()), operation, arguments)
-            finally:
-                ctx.close()
+            result = _opened(settings, system, operation, arguments)
         bad = operation.found_bad is not None and operation.found_bad(result)
         show(result, as_json=as_json, fields=operation.text)
         return FOUND_BAD if bad else 0
 
     return run
+
+
+def _asked(settings: Settings, operation: Operation, arguments: dict[str, Any]) -> Any:
+    """The result of the operation in the running system."""
+    from headrace.app.client import call  # loads http and ssl
+
+    return call(settings.url, settings.api_key, operation, arguments)
+
+
+def _opened(settings: Settings, system: str | None, operation: Operation, arguments: dict[str, Any]) -> Any:
+    """The result of the operation in the data folder, whose engines are opened."""
+    from headrace.app.installed_operation import run_installed  # loads the engines' ports and SQLAlchemy
+
+    return run_installed(settings, system, operation, arguments, create=operation.name in BEFORE_FIRST_RUN)
 
 
 def given_arguments(operation: Operation, words: list[str], options: dict[str, Any]) -> dict[str, Any]:

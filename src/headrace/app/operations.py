@@ -11,6 +11,7 @@ import headrace.pipelines.operations
 import headrace.registry.operations
 import headrace.release.operations
 import headrace.serving.operations
+import headrace.system.file_operations
 import headrace.system.operations
 import headrace.training.operations  # noqa: F401
 from headrace.kernel.operation import OPERATIONS

@@ -12,9 +12,8 @@ from headrace.data.types import StreamSpec
 from headrace.features.arguments import FLOAT, Dtype, argument_dtypes, array_of_series
 from headrace.features.arrivals import ARRIVAL, arrivals, in_order_of_knowledge, lies_in_several
 from headrace.features.frames import AskingPoints, frame_of, view_series, view_values
-from headrace.features.online import asking_stream
 from headrace.features.reducers import Values
-from headrace.features.requests import evaluate_requests, ordered
+from headrace.features.requests import asking_stream, evaluate_requests, ordered
 from headrace.features.routes import route_of
 from headrace.features.timeline import ALWAYS
 from headrace.features.types import FeatureSet, StoredView

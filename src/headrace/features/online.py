@@ -12,9 +12,9 @@ import numpy as np
 from headrace.engines.online.port import OnlineStore
 from headrace.features.arguments import FLOAT, NO_TIME, argument_dtypes, array_of_values
 from headrace.features.attribute_reader import AttributeReader
-from headrace.features.requests import evaluate_requests, ordered
+from headrace.features.requests import asking_stream, evaluate_requests, ordered
 from headrace.features.state_reader import ViewValues
-from headrace.features.types import Ask, AttributeView, FeatureRow, FeatureSet, RequestField, StoredView, WindowView
+from headrace.features.types import Ask, AttributeView, FeatureRow, FeatureSet, RequestField, StoredView
 from headrace.features.view_reader import ViewReader
 from headrace.kernel.errors import HeadraceError, InvalidInput
 from headrace.kernel.namespace import Namespace
@@ -33,14 +33,6 @@ class FeaturesFailed(HeadraceError):
     @classmethod
     def of(cls, error: Exception) -> FeaturesFailed:
         return cls(f"features: {type(error).__name__}: {error}"[:500], hint="mend the function")
-
-
-def asking_stream(features: FeatureSet) -> str | None:
-    """The stream whose events ask, when nobody says so: that of the windows that add the asking event, else of all windows,
-    else of all attributes."""
-    windows = [view for view in features.views if isinstance(view, WindowView)]
-    streams = {view.stream for view in windows if view.own_event} or {view.stream for view in windows or features.views}
-    return next(iter(streams)) if len(streams) == 1 else None
 
 
 def _reader(view: StoredView, specs: Specs, namespace: Namespace) -> ViewReader | AttributeReader:

@@ -12,9 +12,9 @@ import polars as pl
 from headrace.data.types import StreamSpec
 from headrace.features.backfill import feature_columns, matrix
 from headrace.features.frames import DTYPES, AskingPoints, frame_of, view_values
-from headrace.features.online import asking_stream
 from headrace.features.recompute_vectors import LoggedReads, vector_values
 from headrace.features.reducers import Values
+from headrace.features.requests import asking_stream
 from headrace.features.routes import Route, route_of, vector_of
 from headrace.features.types import FeatureSet, StoredView
 from headrace.kernel.errors import InvalidInput

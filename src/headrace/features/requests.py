@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence, Set
 
 import numpy as np
 
-from headrace.features.types import FeatureSet, FeatureSource, RequestFeatures, stored_views
+from headrace.features.types import FeatureSet, FeatureSource, RequestFeatures, WindowView, stored_views
 from headrace.kernel.errors import InvalidInput, InvalidSystem
 from headrace.kernel.specs import Specs
 
@@ -36,6 +36,14 @@ def askable(specs: Specs, fields: Set[str]) -> FeatureSet:
         ready |= {column for f in possible for column in f.columns}
         waiting = [f for f in waiting if f not in possible]
     return FeatureSet((*functions, *views))
+
+
+def asking_stream(features: FeatureSet) -> str | None:
+    """The stream whose events ask, when nobody says so: that of the windows that add the asking event, else of all windows,
+    else of all attributes."""
+    windows = [view for view in features.views if isinstance(view, WindowView)]
+    streams = {view.stream for view in windows if view.own_event} or {view.stream for view in windows or features.views}
+    return next(iter(streams)) if len(streams) == 1 else None
 
 
 def ordered(features: FeatureSet) -> tuple[RequestFeatures, ...]:

@@ -12,7 +12,8 @@ import msgspec
 from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
 from headrace.features.arriving import check_built
-from headrace.features.online import FeatureReader, asking_stream
+from headrace.features.online import FeatureReader
+from headrace.features.requests import asking_stream
 from headrace.features.types import Ask, FeatureRow, FeatureSet
 from headrace.kernel.errors import HeadraceError, InvalidInput, NotFound
 from headrace.kernel.identity import Permission

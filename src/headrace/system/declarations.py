@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from headrace.data.retention import parse_retention
+from headrace.data.retention_limits import parse_retention
 from headrace.data.types import Expectation, Folder, JoinSpec, Query, SourceSpec, StreamSpec
 from headrace.features.types import (
     Aggregate,

@@ -9,8 +9,8 @@ from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
 from headrace.features.arriving import are_behind, check_built
 from headrace.features.materialise import OnlineViews
-from headrace.features.online import FeatureReader, asking_stream
-from headrace.features.requests import with_inputs
+from headrace.features.online import FeatureReader
+from headrace.features.requests import asking_stream, with_inputs
 from headrace.features.types import FeatureSet, RequestFeatures, StoredView, WindowView, stored_views
 from headrace.kernel.errors import InvalidInput, NotFound, UsageError
 from headrace.kernel.specs import Specs

@@ -13,7 +13,7 @@ from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
 from headrace.features.backfill import backfill, streams_of
 from headrace.features.frames import DTYPES
-from headrace.features.online import asking_stream
+from headrace.features.requests import asking_stream
 from headrace.features.training_set import training_set
 from headrace.features.types import FeatureSet, RequestFeatures, RequestField
 from headrace.kernel.errors import InvalidInput, UsageError

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 
 from headrace.engines.context import Context
-from headrace.features.backfill_files import backfill_files
-from headrace.kernel.errors import UsageError
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
 from headrace.system import feature_catalogue, feature_tables, reloading, retraining, settling
-from headrace.system.load import load_system
 from headrace.system.reloading import Reloaded
 from headrace.system.types import ExportedFeatures, FeatureInfo, ReadFeatures, Retraining, Settled
 
@@ -34,28 +31,6 @@ def reload_system(ctx: Context, *, check: bool = False) -> Reloaded:
 def list_retrainings(ctx: Context) -> list[Retraining]:
     """List the retrainings that the policy began, the newest first, each with its reason and comparison."""
     return retraining.listed(ctx)
-
-
-@operation("features.backfill", permission=Permission.READ, cli="features backfill")
-def backfill(
-    ctx: Context | None, *, file: str, stream: list[str], spine: str, out: Path, order_by: str | None = None,
-    features: str | None = None, memory: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Compute features from files of events alone: one row per event of the spine, in arrival order.
-
-    FILE is the system file; `--stream NAME=PATH` gives each stream's events; `--features a,b` chooses among the views
-    and functions. Writes Parquet with key, time and the features. `--memory 4GB` is what it may take, by default half of
-    the machine's: a larger backfill goes through files beside OUT.
-    """
-    paths = {}
-    for given in stream:
-        name, equals, path = given.partition("=")
-        if not equals or not path:
-            raise UsageError(f"`--stream {given}` is not NAME=PATH", hint="write --stream payments=payments.parquet")
-        paths[name] = Path(path)
-    chosen = None if features is None else [name.strip() for name in features.split(",") if name.strip()]
-    specs = load_system(file).specs()
-    return backfill_files(specs, paths, spine=spine, order_by=order_by, features=chosen, memory=memory, out=out)
 
 
 @operation(

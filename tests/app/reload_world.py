@@ -68,6 +68,9 @@ class Refund:
 
 refunds = system.windows(Refund, by="card", over=["1d"], name="refunds", count=hr.count())
 """
+EVERYONE = """
+everyone = system.windows(Sale, by=(), over=["1d"], name="everyone", count=hr.count(), sum=hr.sum("amount"))
+"""
 OLD_FEATURES, NEW_FEATURES = '["amount", card]', '["amount", card, busy, last, twice]'
 CARDS = 40
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from reload_world import (
     BRING_ALONG,
     CARDS,
+    DAY,
+    EVERYONE,
     FITTED,
     OTHER_CARD,
     REFUNDS,
@@ -127,6 +130,40 @@ def test_a_kill_while_a_feature_is_built_loses_and_doubles_nothing(tmp_path: Pat
         until(lambda: all_applied(run, len(sent + later)))
         until(lambda: all(one["built"] is not False for one in run.ask("GET", "/api/v1/features")[1]))
         check_values(run, sent + later, new=True)
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_rekeyed_feature_is_built_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """It is built beside the stream; the topic keeps what comes meanwhile."""
+    file, events = tmp_path / "shop.py", tmp_path / "sales.parquet"
+    file.write_text(system(partitions=2))
+    sent = [sale(number) for number in range(400_000)]
+    pl.DataFrame(sent).write_parquet(events)
+
+    def applied(run: Running) -> int:
+        listed = {one["name"]: one["position"]["sale"] + 1 for one in run.ask("GET", "/api/v1/features")[1]}
+        return listed.get("everyone", 0)
+
+    with Running(tmp_path / "data", "--log-level", "info", file=file) as run:
+        assert run.command("ingest", "sale", events)[0] == 0
+        until(lambda: all_applied(run, len(sent)))
+        file.write_text(system(partitions=2) + EVERYONE)
+        assert reload(run)["added"] == ["view everyone"]
+        until(lambda: "view.rebuilding" in run.log.read_text())
+        run.process.send_signal(signal.SIGKILL)
+        run.process.wait()
+        assert "view.handed_over" not in run.log.read_text()
+    with Running(tmp_path / "data", "--log-level", "info", file=file) as run:
+        sent += (later := [sale(number) for number in range(len(sent), len(sent) + 1_000)])
+        append(run, later)
+        until(lambda: all_applied(run, len(sent)))
+        until(lambda: applied(run) == len(sent))
+        at = max(row["at"] for row in sent)
+        asked = json.dumps({"field": [], "at": at.isoformat()}).encode()
+        status, found, _ = run.ask("POST", "/api/v1/features/everyone/values", asked)
+        day = [row["amount"] for row in sent if at - DAY < row["at"] <= at]
+        assert status == 200 and found["values"] == {"everyone_count_1d": len(day), "everyone_sum_1d": sum(day)}
+        assert "view.handed_over views=['everyone']" in run.log.read_text()
 
 
 @pytest.mark.slow

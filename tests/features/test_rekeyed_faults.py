@@ -15,13 +15,17 @@ import headrace as hr
 from headrace.app.applying import Applying
 from headrace.data.appending import append_raw
 from headrace.data.history import log_history
+from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.engines.open import open_context
 from headrace.features.online import FeatureReader
 from headrace.features.recompute import LoggedRead, recompute
-from headrace.features.types import FeatureSet
+from headrace.features.rekeyed_views import FAR_BEHIND
+from headrace.features.types import FeatureSet, stored_views
+from headrace.features.view_lag import view_lags
 from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.settings import Settings
+from headrace.kernel.specs import Specs
 from headrace.kernel.times import parse_time
 
 system = hr.System("till")
@@ -84,6 +88,8 @@ class Dying:
         self._engine, self._process = engine, process
 
     def __getattr__(self, name: str) -> Any:
+        if self._process.dead:
+            raise Killed
         method = getattr(self._engine, name)
         is_write = name in ("append", "write", "write_if", "transaction", "retain", "delete")
         return partial(self._process.write, method) if is_write else method
@@ -99,9 +105,10 @@ def put(ctx: Context, first: int, end: int) -> None:
     append_raw(ctx, "refund", [json.dumps(refund).encode() for refund in refunds])
 
 
-def applied(ctx: Context) -> None:
-    applying = Applying(ctx, "one")
-    while applying.step(max_records=5):
+def applied(ctx: Context, far_behind: int = FAR_BEHIND) -> None:
+    """With 0 every view that lacks something is built in a thread."""
+    applying = Applying(ctx, "one", far_behind=far_behind)
+    while applying.step(max_records=5) or any(found.lag for found in view_lags(ctx, stored_views(ctx.specs))):
         pass
     applying.leave()
 
@@ -122,13 +129,7 @@ def test_an_applier_killed_at_any_write_goes_on_where_it_was(tmp_path: Any) -> N
     while died:
         ctx = open_context(Settings(data=tmp_path / str(at)), "till", SPECS, clock=FixedEventClock(AT))
         put(ctx, 0, MIDDLE)
-        process = Process(at)
-        dying = {name: Dying(getattr(ctx, name), process) for name in ("events", "online", "lake", "catalog")}
-        try:
-            applied(replace(ctx, **dying))
-            died = False
-        except Killed:
-            died = True
+        died = killed(ctx, at)
         put(ctx, MIDDLE, COUNT)
         applied(ctx)
         found = values(ctx)
@@ -138,3 +139,36 @@ def test_an_applier_killed_at_any_write_goes_on_where_it_was(tmp_path: Any) -> N
         ctx.close()
         at += 3
     assert at > 90
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the thread dies with its process
+def test_an_applier_killed_while_new_views_are_built_beside_the_stream_goes_on_where_it_was(tmp_path: Any) -> None:
+    """The history was applied without the views; they come while more events flow."""
+    expected, died, at = None, True, 0
+    while died:
+        ctx = open_context(Settings(data=tmp_path / str(at)), "till", SPECS, clock=FixedEventClock(AT))
+        put(ctx, 0, MIDDLE)
+        applied(replace(ctx, specs=Specs(SPECS.all(StreamSpec))))
+        put(ctx, MIDDLE, COUNT - 4)
+        died = killed(ctx, at, far_behind=0)
+        put(ctx, COUNT - 4, COUNT)
+        applied(ctx, far_behind=0)
+        found = values(ctx)
+        expected = expected or found
+        assert sum(row[0][0] for row in found) == COUNT and found[0][0][3] == COUNT
+        assert found == expected, f"killed at write {at}"
+        ctx.close()
+        at += 3
+    assert at > 90
+
+
+def killed(ctx: Context, at: int, far_behind: int = FAR_BEHIND) -> bool:
+    """Apply in a process that dies at the write `at // 2`; whether it did."""
+    process = Process(at)
+    dying: dict[str, Any] = {name: Dying(getattr(ctx, name), process) for name in ("events", "online", "lake", "catalog")}
+    try:
+        applied(replace(ctx, **dying), far_behind)
+    except Killed:
+        return True
+    return False

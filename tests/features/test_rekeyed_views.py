@@ -26,7 +26,9 @@ from headrace.features.backfill import backfill, matrix
 from headrace.features.backfill_files import backfill_files
 from headrace.features.online import FeatureReader
 from headrace.features.recompute import LoggedRead, recompute
+from headrace.features.rekeyed_views import FAR_BEHIND
 from headrace.features.types import AttributeView, EventSpine, FeatureSet, stored_views
+from headrace.features.view_lag import view_lags
 from headrace.kernel.clocks import MACHINE, FixedEventClock
 from headrace.kernel.partitions import partition_of
 from headrace.kernel.settings import Settings
@@ -164,12 +166,12 @@ def flowed(ctx, seed, count):
     return reads, members
 
 
-def drained(ctx, members=()):
+def drained(ctx, members=(), far_behind=FAR_BEHIND):
     """Apply everything that is there: the members give up what they have, and one takes it all."""
     for member in members:
         member.leave()
-    last = Applying(ctx, "last")
-    while last.step():
+    last = Applying(ctx, "last", far_behind=far_behind)
+    while last.step() or any(found.lag for found in view_lags(ctx, VIEWS)):
         pass
     last.leave()
 
@@ -311,12 +313,14 @@ def test_a_file_is_one_partition_in_memory_and_spilled(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_view_that_is_added_while_events_flow_misses_nothing(tmp_path):
+@pytest.mark.parametrize("far_behind", [0, FAR_BEHIND])
+def test_a_view_that_is_added_while_events_flow_misses_nothing(tmp_path, far_behind):
+    """Beside the stream in a thread, or between two of its steps."""
     late = ("shop", "all", "risk")
     fewer = Specs([spec for spec in SPECS.everything() if spec.name not in late])
     ctx = open_context(Settings(data=tmp_path / "data"), "market", fewer, clock=FixedEventClock(START + 3600 * SECOND))
     draw = random.Random(9)
-    members = [Applying(ctx, name) for name in "ab"]
+    members = [Applying(ctx, name, far_behind=far_behind) for name in "ab"]
     flow = stream_of(ctx, draw, members, 120)
     for _ in range(15):
         next(flow)
@@ -326,7 +330,7 @@ def test_a_view_that_is_added_while_events_flow_misses_nothing(tmp_path):
     put(ctx, "sale", [sale(draw, number) for number in range(200, 220)])
     for member in members * 3:
         member.step()
-    drained(ctx, members)
+    drained(ctx, members, far_behind)
     alone = copied(ctx, tmp_path / "alone")
     drained(alone)
     assert everything(ctx) == everything(alone)

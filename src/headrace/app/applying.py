@@ -12,7 +12,8 @@ from headrace.engines.context import Context
 from headrace.engines.events.port import Member
 from headrace.features.arriving import ArrivingViews, lag
 from headrace.features.materialise import OnlineViews
-from headrace.features.rekeyed_views import Rekeying
+from headrace.features.rekeyed_building import BuildingView
+from headrace.features.rekeyed_views import FAR_BEHIND, Rekeying
 from headrace.features.routes import route_of
 from headrace.features.types import StoredView
 from headrace.kernel.clocks import MACHINE
@@ -25,18 +26,16 @@ LEASE_SECONDS = 10.0
 ASSIGN_SECONDS = 1.0
 RENEW_SECONDS = 3.0
 MAX_RECORDS = 65_536
-FAR_BEHIND = 262_144
-"""Offsets that a view is brought forward before the first step; more, and it is built while the stream flows."""
 
 
 class _Share:
     """One partition number of every stream and of every re-keyed topic that has so many: streams of one partition are joined,
     so one process applies them all."""
 
-    def __init__(self, ctx: Context, views: list[StoredView], partition: int) -> None:
+    def __init__(self, ctx: Context, views: list[StoredView], partition: int, far_behind: int) -> None:
         self._ctx, self._partition = ctx, partition
         direct = [view for view in views if not route_of(view, ctx.specs).rekeyed]
-        near = [view for view in direct if lag(ctx, view, partition) <= FAR_BEHIND]
+        near = [view for view in direct if lag(ctx, view, partition) <= far_behind]
         self._hashes = {view.definition_hash for view in near}
         self._online = OnlineViews(ctx, near)
         self._arriving: list[ArrivingViews] = []
@@ -45,7 +44,7 @@ class _Share:
         self._fences = {spec.name: Fence(ctx, spec.name, partition) for spec in specs}
         self._online.rebuild(partition, self._fences)
         self._lake = {spec.name: LakeSink(ctx, spec, partition) for spec in specs}
-        self._rekeying = Rekeying(ctx, views, partition, self._fences)
+        self._rekeying = Rekeying(ctx, views, partition, self._fences, far_behind=far_behind)
         self._appliers = []
         for spec in specs:
             sinks: list[Sink] = [self._sink, self._rekeying.sink, self._lake[spec.name]]
@@ -58,8 +57,8 @@ class _Share:
             arriving.sink(batch)
 
     def need(self, views: list[StoredView]) -> None:
-        """Keep these views from here on: the new ones are built meanwhile, those that are re-keyed between two steps; the
-        others go on until the share is opened again."""
+        """Keep these views from here on: the new ones are built meanwhile. Of those that are gone, what is applied straight
+        from its stream goes on until the share is opened again."""
         self._rekeying.need(views)
         known = self._hashes.union(*(arriving.hashes for arriving in self._arriving))
         new = [view for view in views if view.definition_hash not in known and not route_of(view, self._ctx.specs).rekeyed]
@@ -67,11 +66,11 @@ class _Share:
             self._arriving.append(ArrivingViews(self._ctx, new, self._partition, self._fences))
             self._arriving[-1].begin()
 
-    def stop(self) -> list[ArrivingViews]:
+    def stop(self) -> list[ArrivingViews | BuildingView]:
         """Build no more; returns what may take a moment to end."""
         for arriving in self._arriving:
             arriving.stop()
-        return self._arriving
+        return [*self._arriving, *self._rekeying.stop()]
 
     def step(self, max_records: int) -> int:
         for arriving in self._arriving:
@@ -92,13 +91,17 @@ class _Share:
 class Applying:
     """The partitions that are assigned to this process, one after the other. `member` names it among the processes that
     apply the system; one that starts under the same name takes over at once. Opened at its first step: catching up after a
-    crash must not hold up the pages."""
+    crash must not hold up the pages. A view that lacks more than `far_behind` events, or a re-keyed one of a longer history, is
+    built while the streams flow; another one before its first step."""
 
-    def __init__(self, ctx: Context, member: str = "work", *, lease: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self, ctx: Context, member: str = "work", *, lease: float = LEASE_SECONDS, far_behind: int = FAR_BEHIND
+    ) -> None:
         self._ctx = ctx
         self._name = member
         self._lease = lease
-        self._ending: list[ArrivingViews] = []
+        self._far_behind = far_behind
+        self._ending: list[ArrivingViews | BuildingView] = []
         self._member: Member | None = None
         self._generations: dict[int, int] = {}
         self._shares: dict[int, _Share] = {}
@@ -141,8 +144,8 @@ class Applying:
         self.flush()
         for partition in list(self._shares):
             self._close(partition)
-        for arriving in self._ending:
-            arriving.join()
+        for ending in self._ending:
+            ending.join()
         if self._member is not None:
             self._member.leave()
 
@@ -169,7 +172,7 @@ class Applying:
                 continue  # whoever has it now takes from the log what the lake lacks
         for partition in assigned.keys() - self._shares.keys():
             try:
-                self._shares[partition] = _Share(self._ctx, views, partition)
+                self._shares[partition] = _Share(self._ctx, views, partition, self._far_behind)
             except Fenced as error:
                 LOG.warning("applier.fenced", partition=partition, error=error.message)
         if assigned != self._generations:

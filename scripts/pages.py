@@ -119,26 +119,23 @@ def permissions() -> str:
 
 def metrics() -> str:
     rows = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for function in (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)):
-            rows += [metric_row(call, function) for call in ast.walk(function) if is_metric(call)]
+    source = ast.parse((PACKAGE / "app/metrics.py").read_text())
+    for function in (n for n in ast.walk(source) if isinstance(n, ast.FunctionDef)):
+        rows += [metric_row(call, function) for call in ast.walk(function) if isinstance(call, ast.Call) and is_metric(call)]
     return METRICS.format(generated=GENERATED, rows="\n".join(sorted(rows)))
 
 
-def is_metric(node: ast.AST) -> bool:
-    """Whether the node makes a metric family: `GaugeMetricFamily("headrace_...", "what it means", labels=...)`."""
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("MetricFamily")
+def is_metric(call: ast.Call) -> bool:
+    """Whether it makes a metric family: `self._gauge("headrace_...", "what it means", ["label"], samples)`."""
+    return isinstance(call.func, ast.Attribute) and call.func.attr in ("_gauge", "_counter")
 
 
-def metric_row(call: ast.AST, function: ast.FunctionDef) -> str:
-    assert isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
-    name, meaning = (ast.literal_eval(argument) for argument in call.args)
-    kind = call.func.id.removesuffix("MetricFamily").lower()
-    labels = next(keyword.value for keyword in call.keywords if keyword.arg == "labels")
-    if isinstance(labels, ast.Name):
-        assigned = [n for n in ast.walk(function) if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)]
-        labels = next(n.value for n in assigned if isinstance(n.targets[0], ast.Name) and n.targets[0].id == labels.id)
-    listed = ", ".join(f"`{label}`" for label in ast.literal_eval(labels))
+def metric_row(call: ast.Call, function: ast.FunctionDef) -> str:
+    assert isinstance(call.func, ast.Attribute)
+    kind = call.func.attr.removeprefix("_")
+    assigned = {ast.unparse(n.targets[0]): n.value for n in ast.walk(function) if isinstance(n, ast.Assign)}
+    name, meaning, labels = (ast.literal_eval(assigned.get(ast.unparse(given), given)) for given in call.args[:3])
+    listed = ", ".join(f"`{label}`" for label in ("system", *labels))
     return f"| `{name}{'_total' if kind == 'counter' else ''}` | {kind} | {listed} | {meaning} |"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,11 +17,14 @@ from headrace.kernel.times import SECOND, parse_time
 from headrace.release.store import ACTIVE
 from headrace.serving.parity_results import last_results
 
+Sample = tuple[Sequence[str], float | None]
+"""The values of the labels after `system`, and the figure; None is not shown."""
+
 
 class _Figures(Collector):
-    def __init__(self, ctx: Context, problems: Sequence[str]) -> None:
+    def __init__(self, ctx: Context, failing: Sequence[str]) -> None:
         self._ctx = ctx
-        self._problems = problems
+        self._failing = failing
 
     def collect(self) -> Iterator[Metric]:
         yield from self._streams()
@@ -29,119 +33,79 @@ class _Figures(Collector):
         yield from self._services()
         yield from self._parity()
         yield from self._rollouts()
-        failing = GaugeMetricFamily(
-            "headrace_worker_failing", "1 for a thread that fails and retries", labels=["system", "worker"]
-        )
-        for worker in self._problems:
-            failing.add_metric([self._ctx.system, worker], 1)
-        yield failing
+        failing = [((worker,), 1) for worker in self._failing]
+        yield self._gauge("headrace_worker_failing", "1 for a thread that fails and retries", ["worker"], failing)
+
+    def _gauge(self, name: str, meaning: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
+        return self._filled(GaugeMetricFamily(name, meaning, labels=["system", *labels]), samples)
+
+    def _counter(self, name: str, meaning: str, labels: Sequence[str], samples: Iterable[Sample]) -> Metric:
+        return self._filled(CounterMetricFamily(name, meaning, labels=["system", *labels]), samples)
+
+    def _filled(self, family: GaugeMetricFamily | CounterMetricFamily, samples: Iterable[Sample]) -> Metric:
+        for values, figure in samples:
+            if figure is not None:
+                family.add_metric([self._ctx.system, *values], figure)
+        return family
 
     def _streams(self) -> Iterator[Metric]:
-        labels = ["system", "stream"]
-        position = GaugeMetricFamily("headrace_stream_position", "Next offset to apply", labels=labels)
-        lag = GaugeMetricFamily("headrace_stream_lag", "Events in the log that are not applied", labels=labels)
-        staleness = GaugeMetricFamily(
-            "headrace_stream_staleness_seconds", "How long the oldest event not applied has waited", labels=labels
-        )
-        accepted = CounterMetricFamily("headrace_stream_accepted", "Events applied", labels=labels)
-        redelivered = CounterMetricFamily("headrace_stream_redelivered", "Redeliveries dropped", labels=labels)
-        quarantined = CounterMetricFamily("headrace_stream_quarantined", "Events refused", labels=labels)
-        for s in stream_health(self._ctx):
-            name = [self._ctx.system, s.stream]
-            position.add_metric(name, s.position)
-            lag.add_metric(name, s.lag)
-            staleness.add_metric(name, s.staleness_s)
-            accepted.add_metric(name, s.accepted)
-            redelivered.add_metric(name, s.redelivered)
-            quarantined.add_metric(name, s.quarantined)
-        yield from (position, lag, staleness, accepted, redelivered, quarantined)
+        by = ["stream"]
+        found = [((s.stream,), s) for s in stream_health(self._ctx)]
+        waited = "How long the oldest event not applied has waited"
+        yield self._gauge("headrace_stream_position", "Next offset to apply", by, ((n, s.position) for n, s in found))
+        yield self._gauge("headrace_stream_lag", "Events in the log that are not applied", by, ((n, s.lag) for n, s in found))
+        yield self._gauge("headrace_stream_staleness_seconds", waited, by, ((n, s.staleness_s) for n, s in found))
+        yield self._counter("headrace_stream_accepted", "Events applied", by, ((n, s.accepted) for n, s in found))
+        yield self._counter("headrace_stream_redelivered", "Redeliveries dropped", by, ((n, s.redelivered) for n, s in found))
+        yield self._counter("headrace_stream_quarantined", "Events refused", by, ((n, s.quarantined) for n, s in found))
 
     def _views(self) -> Iterator[Metric]:
-        labels = ["system", "view", "definition"]
-        lag = GaugeMetricFamily("headrace_view_lag", "Records that its streams applied and the view has not", labels=labels)
-        staleness = GaugeMetricFamily(
-            "headrace_view_staleness_seconds",
-            "How long the oldest record that the view has not has been in the log",
-            labels=labels,
-        )
-        for v in view_health(self._ctx):
-            name = [self._ctx.system, v.view, v.definition]
-            lag.add_metric(name, v.lag)
-            staleness.add_metric(name, v.staleness_s)
-        yield from (lag, staleness)
+        by = ["view", "definition"]
+        found = [((v.view, v.definition), v) for v in view_health(self._ctx)]
+        behind = "Records that its streams applied and the view has not"
+        waited = "How long the oldest record that the view has not has been in the log"
+        yield self._gauge("headrace_view_lag", behind, by, ((n, v.lag) for n, v in found))
+        yield self._gauge("headrace_view_staleness_seconds", waited, by, ((n, v.staleness_s) for n, v in found))
 
     def _contracts(self) -> Iterator[Metric]:
-        failures = CounterMetricFamily(
-            "headrace_contract_failures", "Events in which a rule did not hold", labels=["system", "stream", "rule", "severity"]
-        )
-        good = GaugeMetricFamily(
-            "headrace_stream_check_good", "1 while a rule of the stream as a whole holds", labels=["system", "stream", "rule"]
-        )
-        for spec in self._ctx.specs.all(StreamSpec):
-            for result in rule_results(self._ctx, spec.name):
-                failures.add_metric([self._ctx.system, spec.name, result.rule, result.severity], result.failed)
-            for check in stream_checks(self._ctx, spec.name):
-                if check.good is not None:
-                    good.add_metric([self._ctx.system, spec.name, check.rule], float(check.good))
-        yield from (failures, good)
+        names = [spec.name for spec in self._ctx.specs.all(StreamSpec)]
+        failed = [((name, r.rule, r.severity), r.failed) for name in names for r in rule_results(self._ctx, name)]
+        good = [((name, check.rule), check.good) for name in names for check in stream_checks(self._ctx, name)]
+        broken = "Events in which a rule did not hold"
+        holds = "1 while a rule of the stream as a whole holds"
+        yield self._counter("headrace_contract_failures", broken, ["stream", "rule", "severity"], failed)
+        yield self._gauge("headrace_stream_check_good", holds, ["stream", "rule"], good)
 
     def _services(self) -> Iterator[Metric]:
-        labels = ["system", "service"]
-        predictions = CounterMetricFamily("headrace_predictions", "Records in the prediction log", labels=labels)
-        champion = GaugeMetricFamily("headrace_champion_version", "The version that serves", labels=labels)
-        weight = GaugeMetricFamily("headrace_challenger_weight", "Share of entities that the challenger answers", labels=labels)
-        for s in service_health(self._ctx):
-            name = [self._ctx.system, s.service]
-            predictions.add_metric(name, s.predictions)
-            weight.add_metric(name, s.weight)
-            if s.champion is not None:
-                champion.add_metric(name, s.champion)
-        yield from (predictions, champion, weight)
+        by = ["service"]
+        found = [((s.service,), s) for s in service_health(self._ctx)]
+        share = "Share of entities that the challenger answers"
+        yield self._counter("headrace_predictions", "Records in the prediction log", by, ((n, s.predictions) for n, s in found))
+        yield self._gauge("headrace_champion_version", "The version that serves", by, ((n, s.champion) for n, s in found))
+        yield self._gauge("headrace_challenger_weight", share, by, ((n, s.weight) for n, s in found))
 
     def _parity(self) -> Iterator[Metric]:
-        labels = ["system", "service"]
-        compared = GaugeMetricFamily(
-            "headrace_parity_values_compared", "Values that the last parity check compared", labels=labels
-        )
-        different = GaugeMetricFamily(
-            "headrace_parity_values_different",
-            "Values of the last parity check that the event log does not give",
-            labels=labels,
-        )
-        stale = GaugeMetricFamily(
-            "headrace_parity_values_stale", "Values of the last parity check that were behind the newest events", labels=labels
-        )
-        staleness = GaugeMetricFamily(
-            "headrace_parity_max_staleness_seconds",
-            "How far values of the last parity check were behind, at most",
-            labels=labels,
-        )
-        checked = GaugeMetricFamily(
-            "headrace_parity_checked_timestamp_seconds", "When parity was last checked, Unix time", labels=labels
-        )
-        for found in last_results(self._ctx):
-            name = [self._ctx.system, found.service]
-            compared.add_metric(name, found.values_compared)
-            different.add_metric(name, found.values_different)
-            stale.add_metric(name, found.values_stale)
-            staleness.add_metric(name, found.max_staleness_s)
-            checked.add_metric(name, parse_time(found.checked_at) / SECOND)
-        yield from (compared, different, stale, staleness, checked)
+        by = ["service"]
+        found = [((r.service,), r) for r in last_results(self._ctx)]
+        compared = "Values that the last parity check compared"
+        different = "Values of the last parity check that the event log does not give"
+        stale = "Values of the last parity check that were behind the newest events"
+        behind = "How far values of the last parity check were behind, at most"
+        checked = "When parity was last checked, Unix time"
+        times = [(name, parse_time(result.checked_at) / SECOND) for name, result in found]
+        yield self._gauge("headrace_parity_values_compared", compared, by, ((n, r.values_compared) for n, r in found))
+        yield self._gauge("headrace_parity_values_different", different, by, ((n, r.values_different) for n, r in found))
+        yield self._gauge("headrace_parity_values_stale", stale, by, ((n, r.values_stale) for n, r in found))
+        yield self._gauge("headrace_parity_max_staleness_seconds", behind, by, ((n, r.max_staleness_s) for n, r in found))
+        yield self._gauge("headrace_parity_checked_timestamp_seconds", checked, by, times)
 
     def _rollouts(self) -> Iterator[Metric]:
-        counts: dict[tuple[str, str], int] = {}
-        evidence = GaugeMetricFamily(
-            "headrace_rollout_guard_e", "Evidence of a guard of the rollout in progress", labels=["system", "service", "guard"]
-        )
-        for rollout in all_rollouts(self._ctx):
-            counts[rollout.service, rollout.state] = counts.get((rollout.service, rollout.state), 0) + 1
-            if rollout.state in ACTIVE:
-                for guard in rollout.guards:
-                    evidence.add_metric([self._ctx.system, rollout.service, guard.name], guard.e)
-        rollouts = GaugeMetricFamily("headrace_rollouts", "Rollouts by state", labels=["system", "service", "state"])
-        for (service, state), count in counts.items():
-            rollouts.add_metric([self._ctx.system, service, state], count)
-        yield from (rollouts, evidence)
+        rollouts = all_rollouts(self._ctx)
+        counts = Counter((rollout.service, rollout.state) for rollout in rollouts)
+        guards = [((r.service, guard.name), guard.e) for r in rollouts if r.state in ACTIVE for guard in r.guards]
+        evidence = "Evidence of a guard of the rollout in progress"
+        yield self._gauge("headrace_rollouts", "Rollouts by state", ["service", "state"], counts.items())
+        yield self._gauge("headrace_rollout_guard_e", evidence, ["service", "guard"], guards)
 
 
 def render_metrics(ctx: Context, failing: Sequence[str]) -> tuple[bytes, str]:

@@ -179,10 +179,11 @@ def test_doctor_names_cause_and_command(tmp_path: Path, capsys: pytest.CaptureFi
     data = tmp_path / "data"
     data.mkdir()
     (data / "format").write_text("99\n")
-    code, answer = run(capsys, "doctor", tmp_path / "broken.py", "--data", data)
+    reference = f"{tmp_path / 'broken.py'}:shop"
+    code, answer = run(capsys, "doctor", reference, "--data", data)
     assert code == 1
     bad = {f["check"]: f for f in answer["findings"] if not f["ok"]}  # type: ignore[attr-defined]
-    assert any(f["command"] == f"headrace check {tmp_path / 'broken.py'}" for f in bad.values())
+    assert any(f["command"] == f"headrace check {reference}" for f in bad.values())
     assert "format 99" in bad["data format"]["cause"]
     assert bad["data format"]["command"].startswith("pip install")
 

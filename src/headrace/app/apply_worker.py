@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
 
 import msgspec
 
@@ -18,7 +17,6 @@ from headrace.app.workers import Worker
 from headrace.app.world import context
 from headrace.kernel.identity import SYSTEM
 from headrace.kernel.log import LOG
-from headrace.kernel.settings import Settings
 
 
 class ApplyArguments(msgspec.Struct, frozen=True):
@@ -33,7 +31,7 @@ class ApplyArguments(msgspec.Struct, frozen=True):
 def main(text: str) -> None:
     """Apply until SIGTERM, or until the parent is gone (standard input ends)."""
     arguments = msgspec.json.decode(text, type=ApplyArguments)
-    set_up_log(replace(Settings(), log_format=arguments.log_format, log_level=arguments.log_level))
+    set_up_log(arguments.log_format, arguments.log_level)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides

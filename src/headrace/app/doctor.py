@@ -115,25 +115,23 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
+def _judged(check: str, good: bool, found: str, cause: str, command: str) -> Finding:
+    """A finding that has its cause and command only when it is bad."""
+    return Finding(check, good, found) if good else Finding(check, good, found, cause, command)
+
+
 def _clock() -> Iterator[Finding]:
     now = MACHINE.now()
     good = now >= EARLIEST_SANE
-    yield Finding(
-        "clock",
-        good,
-        format_time(now),
-        "" if good else "the machine's clock is wrong",
-        "" if good else "timedatectl set-ntp true",
-    )
+    yield _judged("clock", good, format_time(now), "the machine's clock is wrong", "timedatectl set-ntp true")
 
 
 def _urls(settings: Settings) -> Iterator[Finding]:
     problems = list(url_problems(settings))
     for problem in problems:
         yield Finding("engine URLs", False, "refused", problem.message, problem.hint)
-    if problems:
-        return
-    yield Finding("engine URLs", True, "embedded engines" if not settings.catalog else "a catalog URL, embedded engines")
+    if not problems:
+        yield Finding("engine URLs", True, "embedded engines" if not settings.catalog else "a catalog URL, embedded engines")
 
 
 def _data_folder(settings: Settings) -> Iterator[Finding]:
@@ -147,8 +145,7 @@ def _data_folder(settings: Settings) -> Iterator[Finding]:
         return
     if not mark.exists():
         empty = not any(data.iterdir())
-        cause = f"`{data}` is not empty and is no data folder"
-        yield Finding("data folder", empty, f"`{data}`", "" if empty else cause, "" if empty else OTHER_FOLDER)
+        yield _judged("data folder", empty, f"`{data}`", f"`{data}` is not empty and is no data folder", OTHER_FOLDER)
         return
     found = mark.read_text().strip()
     if not found.isdigit() or int(found) > DATA_FORMAT:
@@ -194,10 +191,7 @@ def _disk(data: Path) -> Iterator[Finding]:
     place = _nearest(data)
     free = shutil.disk_usage(place).free
     shown = f"{free / (1 << 30):.1f} GiB free at `{place}`"
-    good = free >= LEAST_FREE_BYTES
-    yield Finding(
-        "disk", good, shown, "" if good else "less than 1 GiB is free", "" if good else f"du -xh {place} | sort -h | tail"
-    )
+    yield _judged("disk", free >= LEAST_FREE_BYTES, shown, "less than 1 GiB is free", f"du -xh {place} | sort -h | tail")
 
 
 def _signing_key(settings: Settings) -> Iterator[Finding]:
@@ -211,8 +205,7 @@ def _signing_key(settings: Settings) -> Iterator[Finding]:
         yield Finding("signing key", True, "none yet; the first record makes it")
         return
     closed = not path.stat().st_mode & 0o077
-    cause, command = ("", "") if closed else (f"others can read `{path}`", f"chmod 600 {path}")
-    yield Finding("signing key", closed, f"`{path}`", cause, command)
+    yield _judged("signing key", closed, f"`{path}`", f"others can read `{path}`", f"chmod 600 {path}")
 
 
 def _port(data: Path, port: int) -> Iterator[Finding]:
@@ -256,13 +249,7 @@ def _systems(settings: Settings, file: str | None) -> Iterator[Finding]:
             yield Finding(name, False, "missing", f"there is no system file `{path}`", "headrace run FILE, from its new place")
             continue
         problems = check(reference).problems
-        yield Finding(
-            name,
-            not problems,
-            f"`{path}`",
-            f"{len(problems)} problems" if problems else "",
-            f"headrace check {path}" if problems else "",
-        )
+        yield _judged(name, not problems, f"`{path}`", f"{len(problems)} problems", f"headrace check {reference}")
 
 
 def _server(settings: Settings) -> Iterator[Finding]:

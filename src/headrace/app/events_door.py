@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -15,6 +13,7 @@ from starlette.responses import Response
 from headrace.app.boundary import BODY_LIMIT, body_too_large
 from headrace.app.encoding import encode
 from headrace.app.events_body import events_of
+from headrace.app.in_flight import InFlight
 from headrace.data.appending import append_raw
 from headrace.data.producing import Producer, forget_before
 from headrace.data.types import StreamSpec
@@ -33,34 +32,20 @@ class OnceByKey:
     """Appends of one process under idempotency keys."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._in_flight: set[tuple[str, str, str]] = set()
+        self._in_flight = InFlight()
         self._forget_at = 0
 
     def append(self, ctx: Context, stream: str, key: str, values: Sequence[bytes]) -> dict[str, Any]:
         """Append the events unless the caller did so under this key. Conflict when the key came with other events."""
         self._forget(ctx)
         name = f"http/{content_hash([ctx.principal.id, key])[:32]}"
-        with self._alone(ctx, stream, name, key):
+        with self._in_flight.alone(ctx.system, stream, name, key=key):
             producer, digest = Producer(ctx, stream, name), content_hash(b"\n".join(values))
             if producer.state is None:
                 producer.append(values, {"digest": digest, "appended": len(values)})
             elif producer.state["digest"] != digest:
                 raise Conflict(f"the idempotency key `{key}` came with other events", hint="use a new key for other events")
             return _answer(stream, int(producer.state["appended"]), producer.offset)
-
-    @contextmanager
-    def _alone(self, ctx: Context, stream: str, name: str, key: str) -> Iterator[None]:
-        identity = (ctx.system, stream, name)
-        with self._mutex:
-            if identity in self._in_flight:
-                raise Conflict(f"a request with the idempotency key `{key}` is still being worked on", hint="retry in a moment")
-            self._in_flight.add(identity)
-        try:
-            yield
-        finally:
-            with self._mutex:
-                self._in_flight.discard(identity)
 
     def _forget(self, ctx: Context) -> None:
         now = MACHINE.now()

@@ -44,18 +44,13 @@ def doors() -> list[Door]:
     return [*(door_of(operation) for operation in OPERATIONS.values() if operation.http is not None), *DOORS, *PAGES]
 
 
-def split_route(operation: Operation) -> tuple[str, str]:
-    """(method, path below the host) of an operation with `http=`."""
-    method, _, path = (operation.http or "").partition(" ")
-    return method, "/api/v1" + path
-
-
 def door_of(operation: Operation) -> Door:
     """The route of an operation: braces in the path, the query of a GET, else fields of a JSON body.
 
     Files of the caller ("path") are no argument here: the server opens no path that a client names.
     """
-    method, path = split_route(operation)
+    method, _, template = (operation.http or "").partition(" ")
+    path = "/api/v1" + template
     in_path = set(re.findall(r"{(\w+)}", path))
     shown = [p for p in parameters(operation) if p.kind != "path"]
     hidden = [p.name for p in parameters(operation) if p.kind == "path" and p.required]

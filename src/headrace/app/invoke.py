@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import msgspec
@@ -11,17 +10,17 @@ from sqlalchemy import Connection
 from headrace.app.answers import Claim
 from headrace.app.arguments import typed
 from headrace.app.encoding import plain
+from headrace.app.in_flight import InFlight
 from headrace.engines.context import Context
 from headrace.kernel.clocks import MACHINE
-from headrace.kernel.errors import Conflict, HeadraceError
+from headrace.kernel.errors import HeadraceError
 from headrace.kernel.identity import authorize
 from headrace.kernel.ids import content_hash
 from headrace.kernel.log import LOG
 from headrace.kernel.operation import Operation
 from headrace.ledger.outbox import record
 
-_in_flight: set[tuple[str, ...]] = set()
-_in_flight_lock = threading.Lock()
+_in_flight = InFlight()
 
 
 def invoke(ctx: Context, operation: Operation, arguments: dict[str, Any], *, idempotency_key: str | None = None) -> Any:
@@ -88,18 +87,10 @@ def _once(ctx: Context, operation: Operation, values: dict[str, Any], key: str) 
     """`_in_flight` tells what this process works on from what one before it died over: only the process that holds the
     system's lock is given keys."""
     claim = Claim(ctx.system, ctx.principal.id, operation.name, key, content_hash(plain(values)))
-    identity = (claim.system, claim.principal, claim.operation, key)
-    with _in_flight_lock:
-        if identity in _in_flight:
-            raise Conflict(f"a request with the idempotency key `{key}` is still being worked on", hint="retry in a moment")
-        _in_flight.add(identity)
-    try:
+    with _in_flight.alone(claim.system, claim.principal, claim.operation, key, key=key):
         with ctx.catalog.reading() as connection:
             stored = claim.stored(connection)
         return _recorded(ctx, operation, values, claim) if stored is None else msgspec.json.decode(stored)
-    finally:
-        with _in_flight_lock:
-            _in_flight.discard(identity)
 
 
 def without_secrets(value: Any) -> Any:

@@ -6,7 +6,6 @@ import logging
 
 from headrace.kernel.errors import InvalidInput
 from headrace.kernel.log import LEVELS, LOG
-from headrace.kernel.settings import Settings
 
 
 class _Forward(logging.Handler):
@@ -16,17 +15,17 @@ class _Forward(logging.Handler):
         LOG.write(level, record.getMessage(), logger=record.name, **fields)
 
 
-def set_up_log(settings: Settings, *, least: str = "debug") -> None:
-    """Format and level as the settings say; a command is quieter than a server, unless `debug` is asked for."""
+def set_up_log(log_format: str, log_level: str, *, least: str = "debug") -> None:
+    """Format and level as the settings of these names say; a command is quieter than a server, unless `debug` is asked for."""
     for name, value, allowed in (
-        ("log_format", settings.log_format, ("text", "json")),
-        ("log_level", settings.log_level, tuple(LEVELS)),
+        ("log_format", log_format, ("text", "json")),
+        ("log_level", log_level, tuple(LEVELS)),
     ):
         if value not in allowed:
             raise InvalidInput(f"`{name}` is `{value}`; allowed: {', '.join(allowed)}", hint="mend the setting")
-    LOG.json = settings.log_format == "json"
-    LOG.threshold = LEVELS[settings.log_level]
-    if settings.log_level != "debug":
+    LOG.json = log_format == "json"
+    LOG.threshold = LEVELS[log_level]
+    if log_level != "debug":
         LOG.threshold = max(LOG.threshold, LEVELS[least])
     root = logging.getLogger()
     root.handlers[:] = [_Forward(logging.WARNING)]

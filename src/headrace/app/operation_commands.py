@@ -100,7 +100,7 @@ def _callback(operation: Operation) -> Callable[..., int]:
     ) -> int:  # fmt: skip
         arguments = typed(operation, given_arguments(operation, list(words), options))
         settings = load_settings({"data": data, "url": url, "api_key": api_key})
-        set_up_log(settings, least="warning")
+        set_up_log(settings.log_format, settings.log_level, least="warning")
         if data is not None and url is not None:
             raise UsageError("--data and --url are two ways to reach a system", hint="give one of them")
         if operation.name in STANDALONE and url is not None:

@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -27,7 +26,6 @@ from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.identity import Principal
 from headrace.kernel.log import LOG
-from headrace.kernel.settings import Settings
 from headrace.serving.asgi import Authenticate, PredictionApp
 from headrace.serving.server import serve
 from headrace.serving.types import ServiceSpec
@@ -97,7 +95,7 @@ def run(line: bytes) -> None:
     """Run the process that `line`, the JSON of ServeArguments, describes. It ends with the code of an error that is foreseen:
     the parent reports the same one."""
     arguments = msgspec.json.decode(line, type=ServeArguments)
-    set_up_log(replace(Settings(), log_format=arguments.log_format, log_level=arguments.log_level))
+    set_up_log(arguments.log_format, arguments.log_level)
     began = MACHINE.monotonic()
     try:
         ctx = context(arguments.world)

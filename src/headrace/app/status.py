@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import headrace
 from headrace.data.contract_results import BrokenRule, broken_lately
 from headrace.data.positions import positions
 from headrace.data.status import stream_status
-from headrace.data.types import StreamSpec
+from headrace.data.types import StreamSpec, StreamStatus
 from headrace.engines.context import Context
 from headrace.features.view_lag import view_lags
 from headrace.kernel.clocks import MACHINE
@@ -33,18 +33,10 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class StreamHealth:
+class StreamHealth(StreamStatus):
     """A stream as the status shows it. `staleness_s`: how long its oldest event that is not applied has waited."""
 
-    stream: str
-    position: int
-    end: int
-    lag: int
     staleness_s: float
-    accepted: int
-    redelivered: int
-    quarantined: int
-    watermark: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +113,8 @@ def stream_health(ctx: Context) -> list[StreamHealth]:
     for spec, s in zip(ctx.specs.all(StreamSpec), stream_status(ctx), strict=True):
         topic, applied = ctx.namespace.stream(spec.name), positions(ctx, spec) if s.lag else []
         waiting = [ctx.events.read(topic, part, at.next_offset, max_records=1) for part, at in enumerate(applied)]
-        waited = (now - min((found.timestamps[0] for found in waiting if found), default=now)) / SECOND
-        found.append(
-            StreamHealth(
-                s.stream,
-                s.position,
-                s.end,
-                s.lag,
-                round(max(waited, 0.0), 3),
-                s.accepted,
-                s.redelivered,
-                s.quarantined,
-                s.watermark,
-            )
-        )
+        waited = (now - min((records.timestamps[0] for records in waiting if records), default=now)) / SECOND
+        found.append(StreamHealth(**asdict(s), staleness_s=round(max(waited, 0.0), 3)))
     return found
 
 

@@ -13,6 +13,7 @@ import msgspec
 import polars as pl
 
 from headrace.app.client import JSON, exchange
+from headrace.app.run import absolute
 from headrace.app.tables_door import PARQUET, to_parquet
 from headrace.app.world import check_installed, installed, known_systems, world
 from headrace.data.quarantine import Chosen, entries
@@ -108,7 +109,7 @@ class Local:
         check_installed(self.settings)
         declared = load_system(file)
         clock = next((known.clock for known in known_systems(self.settings) if known.name == declared.name), "real")
-        return world(self.settings, declared.name, declared.specs(), clock=clock, file=str(Path(file).resolve()))
+        return world(self.settings, declared.name, declared.specs(), clock=clock, file=absolute(file))
 
 
 def source_of(settings: Settings, place: str | Path | None, key: str | None, system: str | None) -> TableSource:

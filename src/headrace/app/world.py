@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,12 +79,8 @@ def remember(ctx: Context) -> None:
 
 def known_systems(settings: Settings) -> list[KnownSystem]:
     """Every system that ran in this installation, in order of name."""
-    catalog = open_catalog(settings)
-    try:
-        with catalog.reading() as connection:
-            rows = connection.execute(select(systems).order_by(systems.c.system)).all()
-    finally:
-        catalog.close()
+    with closing(open_catalog(settings)) as catalog, catalog.reading() as connection:
+        rows = connection.execute(select(systems).order_by(systems.c.system)).all()
     return [KnownSystem(row.system, row.file, row.clock) for row in rows]
 
 

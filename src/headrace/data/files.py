@@ -69,16 +69,17 @@ def read_text_table(path: Path) -> pl.DataFrame:
 
 def read_lines(path: Path) -> list[bytes]:
     """The lines of an NDJSON file that are not blank, as they are."""
-    content, _ = _open(path)
-    raw = content.read_bytes() if isinstance(content, Path) else content
-    return [line for line in raw.splitlines() if line.strip()]
+    return [line for line in _lines(path) if line.strip()]
 
 
 def line_numbers(path: Path) -> list[int]:
     """The number in the file, from 1, of each of `read_lines`."""
+    return [number for number, line in enumerate(_lines(path), 1) if line.strip()]
+
+
+def _lines(path: Path) -> list[bytes]:
     content, _ = _open(path)
-    raw = content.read_bytes() if isinstance(content, Path) else content
-    return [number for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
+    return (content.read_bytes() if isinstance(content, Path) else content).splitlines()
 
 
 def parse_lines(path: Path, lines: Sequence[bytes]) -> pl.DataFrame:

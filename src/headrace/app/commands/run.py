@@ -35,5 +35,5 @@ def command(**given: Any) -> None:
     """
     given.pop("json")
     settings = load_settings({name: given.pop(name) for name in ("data", "log_format", "log_level")})
-    set_up_log(settings)
+    set_up_log(settings.log_format, settings.log_level)
     run_system(settings, RunOptions(**given))

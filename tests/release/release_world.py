@@ -24,6 +24,7 @@ from headrace.kernel.times import DAY, HOUR, MINUTE, format_time, parse_time
 from headrace.registry import versions
 from headrace.registry.tables import VERSIONS
 from headrace.release import rollouts
+from headrace.release.stepping import tick
 from headrace.release.types import Rollout
 from headrace.serving.prediction_log import PredictionLog
 from headrace.serving.router import is_challengers
@@ -164,6 +165,6 @@ def with_champion(ctx: Context) -> Serving:
 
 
 def ticked(ctx: Context) -> Rollout:
-    found = rollouts.tick(ctx, "scoring")
+    found = tick(ctx, "scoring")
     assert found is not None
     return found

@@ -15,6 +15,7 @@ from headrace.engines.context import Context
 from headrace.kernel.times import DAY, HOUR
 from headrace.ledger.tables import OUTBOX
 from headrace.release import rollouts, store
+from headrace.release.stepping import tick
 from headrace.release.tables import rollout_entities
 from headrace.release.types import Policy, canary, shadow
 
@@ -94,7 +95,7 @@ def test_killed_in_any_transaction_and_started_again_it_decides_the_same(tmp_pat
     for n in range(1, 20):
         ctx = again(tmp_path / "source", tmp_path / f"killed-{n}", now)
         try:
-            rollouts.tick(replace(ctx, catalog=DyingCatalog(ctx.catalog, n, before_commit=before_commit)), "scoring")
+            tick(replace(ctx, catalog=DyingCatalog(ctx.catalog, n, before_commit=before_commit)), "scoring")
         except Killed:
             kills += 1
         else:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from release_world import START, Serving, opened, ticked, with_champion
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from headrace.engines.context import Context
 from headrace.kernel.errors import Conflict, InvalidInput, NotFound
@@ -13,6 +13,10 @@ from headrace.kernel.identity import Principal, Role
 from headrace.kernel.times import DAY, HOUR
 from headrace.ledger.tables import OUTBOX
 from headrace.release import deployments, rollouts
+from headrace.release.guards import BY_CHALLENGER
+from headrace.release.stepping import tick
+from headrace.release.tables import rollout_entities
+from headrace.release.tables import rollouts as rollout_rows
 from headrace.release.types import Policy, canary, shadow
 from headrace.serving.routes import route
 from headrace.serving.types import RouteTable
@@ -32,11 +36,18 @@ def routes(ctx: Context) -> RouteTable:
     return found
 
 
+def canary_entities(ctx: Context, rollout: str) -> int:
+    """How many entities the challenger answered before weight 1: those whose requests it could spoil."""
+    mine = (rollout_entities.c.rollout == rollout) & (rollout_entities.c.bits.op("&")(BY_CHALLENGER) != 0)
+    with ctx.catalog.reading() as connection:
+        return connection.execute(select(func.count()).where(mine)).scalar_one()
+
+
 def test_the_first_version_is_champion_at_once(ctx: Context) -> None:
     started = rollouts.start(ctx, "scoring", 1, reason="first")
     assert (started.state, started.champion, started.challenger) == ("promoted", None, 1)
     assert routes(ctx) == RouteTable("scoring", 1, 1)
-    assert rollouts.tick(ctx, "scoring") is None
+    assert tick(ctx, "scoring") is None
     with pytest.raises(Conflict):
         rollouts.rollback(ctx, "scoring", "there is nothing before it")
 
@@ -90,7 +101,7 @@ def test_a_sabotaged_challenger_is_rolled_back_and_clients_see_no_error(ctx: Con
     assert ended.state == "rolled_back" and "guard errors" in ended.events[-1].reason
     assert routes(ctx).champion == 1 and routes(ctx).challenger is None
     assert 3 <= ended.requests["spoilt"] <= 40
-    assert rollouts.canary_entities(ctx, ended.id) <= 20
+    assert canary_entities(ctx, ended.id) <= 20
     assert serving.failed_clients == 0
 
 
@@ -103,7 +114,18 @@ def test_a_sabotaged_challenger_spoils_nothing_where_it_shadows_first(ctx: Conte
     serving.requests(100)
     ended = ticked(ctx)
     assert ended.state == "rolled_back" and ended.requests["spoilt"] == 0
-    assert rollouts.canary_entities(ctx, ended.id) == 0
+    assert canary_entities(ctx, ended.id) == 0
+
+
+def test_a_failure_of_its_own_is_no_change_by_somebody_else(ctx: Context) -> None:
+    serving = with_champion(ctx)
+    rollouts.start(ctx, "scoring", 2)
+    serving.acknowledge()
+    ticked(ctx)
+    with ctx.catalog.transaction() as connection:
+        connection.execute(rollout_rows.update().where(rollout_rows.c.state == "shadow").values(step=99))
+    with pytest.raises(IndexError):
+        tick(ctx, "scoring")
 
 
 def test_an_ill_scoring_challenger_is_held(ctx: Context) -> None:

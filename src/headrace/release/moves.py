@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from headrace.engines.context import Context
@@ -12,14 +12,10 @@ from headrace.release.store import State, change
 from headrace.serving.types import RouteTable
 
 
-def champion_only(service: str, champion: int | None) -> RouteTable:
-    """`champion` answers everything; the generation is set on publishing."""
-    return RouteTable(service, 0, champion)
-
-
 def step_routes(state: State) -> RouteTable:
-    """The routes of the rollout's present step. At weight 1 the old champion shadows and stays warm: it is what a failed
-    answer falls back to, what the challenger is compared with, and one pointer move away."""
+    """The routes of the rollout's present step; their generation is set on publishing. At weight 1 the old champion shadows
+    and stays warm: it is what a failed answer falls back to, what the challenger is compared with, and one pointer move
+    away."""
     step = None if state.step < 0 else state.policy.steps[state.step]
     shadows: tuple[int, ...] = ()
     if step is not None and step.weight == 0:
@@ -53,4 +49,4 @@ def finish(
     champion = state.challenger if outcome == "promoted" else state.champion
     state.evidence.pending.clear()
     ended = replace(state, state=outcome, held_from=None, step=len(state.policy.steps))
-    return change(connection, ctx, ended, champion_only(state.service, champion), reason=reason, before=state.state)
+    return change(connection, ctx, ended, RouteTable(state.service, 0, champion), reason=reason, before=state.state)

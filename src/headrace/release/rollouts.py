@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from sqlalchemy import Connection, func, select
+from msgspec.structs import replace
+from sqlalchemy import Connection
 
 from headrace.engines.context import Context
 from headrace.kernel.errors import Conflict, InvalidInput, NotFound
 from headrace.registry import versions
 from headrace.registry.types import ModelVersion
 from headrace.release import store
-from headrace.release.guards import BY_CHALLENGER
-from headrace.release.moves import champion_only, finish, hold_at, step_routes
+from headrace.release.moves import finish, hold_at, step_routes
 from headrace.release.policies import checked, declared_policy
-from headrace.release.stepping import tick
 from headrace.release.store import Evidence, State
-from headrace.release.tables import rollout_entities
 from headrace.release.types import Policy, Rollout
 from headrace.serving.routes import route
-from headrace.serving.types import ServiceSpec
-
-__all__ = ["canary_entities", "hold", "promote", "resume", "rollback", "start", "status", "tick"]
+from headrace.serving.types import RouteTable, ServiceSpec
 
 
 def start(ctx: Context, service: str, version: int, *, policy: Policy | None = None, reason: str = "") -> Rollout:
@@ -54,7 +48,7 @@ def start(ctx: Context, service: str, version: int, *, policy: Policy | None = N
         if champion is None:
             state = replace(state, state="promoted", step=len(chosen.steps))
             why = reason or "the first version"
-            state = store.change(connection, ctx, state, champion_only(service, version), reason=why, before="")
+            state = store.change(connection, ctx, state, RouteTable(service, 0, version), reason=why, before="")
         else:
             state = store.change(connection, ctx, state, step_routes(state), reason=reason or "started", before="")
         return store.shape(connection, state)
@@ -65,15 +59,6 @@ def status(ctx: Context, service: str) -> Rollout:
     ctx.specs.get(ServiceSpec, service)
     with ctx.catalog.reading() as connection:
         return store.shape(connection, _newest(connection, ctx, service))
-
-
-def canary_entities(ctx: Context, identifier: str) -> int:
-    """How many entities the challenger answered before weight 1: those whose requests it could spoil."""
-    query = select(func.count()).where(
-        (rollout_entities.c.rollout == identifier) & (rollout_entities.c.bits.op("&")(BY_CHALLENGER) != 0)
-    )
-    with ctx.catalog.reading() as connection:
-        return connection.execute(query).scalar_one()
 
 
 def hold(ctx: Context, service: str, reason: str) -> Rollout:

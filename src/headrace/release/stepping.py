@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from itertools import islice
 
+from msgspec.structs import replace
+
 from headrace.engines.context import Context
 from headrace.kernel.identity import SYSTEM
 from headrace.kernel.times import format_time
@@ -13,7 +15,7 @@ from headrace.release.deployments import steps_of
 from headrace.release.guards import verdicts
 from headrace.release.moves import enter, finish, hold_at
 from headrace.release.observing import bits_of, entities_of, observe, save_bits, slow_above
-from headrace.release.store import State
+from headrace.release.store import Changed, State
 from headrace.release.types import Guard, Rollout
 from headrace.serving.reading import prediction_records
 from headrace.serving.routes import acknowledged, acknowledgements
@@ -37,7 +39,7 @@ def tick(ctx: Context, service: str) -> Rollout | None:
     while state.state in store.ACTIVE:
         try:
             after = _advance(ctx, spec, state)
-        except LookupError:  # somebody changed it meanwhile: judge again what it is now
+        except Changed:  # judge again what it is now
             with ctx.catalog.reading() as connection:
                 state = store.by_id(connection, ctx.system, state.id)
             continue
@@ -49,7 +51,7 @@ def tick(ctx: Context, service: str) -> Rollout | None:
 
 
 def _advance(ctx: Context, spec: ServiceSpec, state: State) -> State | None:
-    """One decision, or None when there is nothing to decide at this time. LookupError: the row was changed meanwhile."""
+    """One decision, or None when there is nothing to decide at this time. Changed: the row was, meanwhile."""
     if state.step < 0:
         return None if state.state == "held" else _warm(ctx, spec, state)
     read = _read(ctx, spec, state)
@@ -90,7 +92,7 @@ def _read(ctx: Context, spec: ServiceSpec, state: State) -> State | None:
         before = bits_of(connection, state.id, entities_of(state, spec, records))
     bits = dict(before)
     observe(state, spec, routes, records, bits)
-    after = store.at_offset(state, tail[-1][0] + 1)
+    after = replace(state, next_offset=tail[-1][0] + 1)
     fired = [g for g in verdicts(state.evidence.guards, state.policy) if g.verdict == "roll_back"]
     with ctx.catalog.transaction() as connection:
         save_bits(connection, ctx.system, state.id, before, bits)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict, replace
 from sqlalchemy import Connection, Row, desc, func, select
 
 from headrace.engines.context import Context
@@ -45,8 +45,11 @@ class Evidence(msgspec.Struct):
     counted_at: int = -(10**18)
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class Changed(Exception):
+    """Somebody else has changed the row since it was read."""
+
+
+class State(msgspec.Struct, frozen=True):
     """One rollout row, decoded. `save` writes a changed copy; only `evidence` is changed in place."""
 
     id: str
@@ -68,31 +71,18 @@ class State:
 
 
 def _state(row: Row[Any]) -> State:
-    return State(
-        row.id, row.service, row.number, row.state, row.held_from, row.step, row.entered_at, row.champion, row.challenger,
-        row.weight, row.generation, msgspec.json.decode(row.policy, type=Policy), row.first_offset, row.next_offset,
-        msgspec.json.decode(row.guards, type=Evidence), row.revision,
-    )  # fmt: skip
+    values = dict(row._mapping)
+    del values["system"]
+    values["policy"] = msgspec.json.decode(row.policy, type=Policy)
+    values["evidence"] = msgspec.json.decode(values.pop("guards"), type=Evidence)
+    return State(**values)
 
 
 def _values(state: State) -> dict[str, Any]:
-    return {
-        "service": state.service,
-        "number": state.number,
-        "state": state.state,
-        "held_from": state.held_from,
-        "step": state.step,
-        "entered_at": state.entered_at,
-        "champion": state.champion,
-        "challenger": state.challenger,
-        "weight": state.weight,
-        "generation": state.generation,
-        "policy": msgspec.json.encode(state.policy).decode(),
-        "first_offset": state.first_offset,
-        "next_offset": state.next_offset,
-        "guards": msgspec.json.encode(state.evidence),
-        "revision": state.revision,
-    }
+    values = asdict(state)
+    values["policy"] = msgspec.json.encode(state.policy).decode()
+    values["guards"] = msgspec.json.encode(values.pop("evidence"))
+    return values
 
 
 def newest(connection: Connection, system: str, service: str) -> State | None:
@@ -123,21 +113,16 @@ def next_number(connection: Connection, system: str, service: str) -> int:
 
 
 def insert(connection: Connection, system: str, state: State) -> None:
-    connection.execute(rollouts.insert().values(id=state.id, system=system, **_values(state)))
+    connection.execute(rollouts.insert().values(system=system, **_values(state)))
 
 
 def save(connection: Connection, state: State) -> State:
-    """Write the row if nobody changed it since it was read; else LookupError. Returns it with its new revision."""
+    """Write the row if nobody changed it since it was read; else Changed. Returns it with its new revision."""
     saved = replace(state, revision=state.revision + 1)
     query = rollouts.update().where((rollouts.c.id == state.id) & (rollouts.c.revision == state.revision))
     if connection.execute(query.values(**_values(saved))).rowcount != 1:
-        raise LookupError(state.id)
+        raise Changed(state.id)
     return saved
-
-
-def at_offset(state: State, next_offset: int) -> State:
-    """The state with its evidence up to `next_offset` of the prediction log."""
-    return replace(state, next_offset=next_offset)
 
 
 def note(connection: Connection, ctx: Context, state: State, before: str, reason: str, at: int) -> None:

@@ -8,7 +8,7 @@ from headrace.kernel.clocks import MACHINE
 from headrace.kernel.log import LOG
 from headrace.monitoring.types import WatchSpec
 from headrace.monitoring.watching import watch_step
-from headrace.release import rollouts
+from headrace.release.stepping import tick
 from headrace.serving.routes import acknowledgements, route
 from headrace.serving.types import ServiceSpec
 from headrace.system import retraining, settling
@@ -49,7 +49,7 @@ class Loop:
             return
         self._changes, self._look_at = changes, MACHINE.monotonic() + LOOK_SECONDS
         self._stepped_at = now = ctx.clock.now()
-        moving = [rollouts.tick(ctx, service.name) for service in ctx.specs.all(ServiceSpec)]
+        moving = [tick(ctx, service.name) for service in ctx.specs.all(ServiceSpec)]
         warming = any(rollout is not None and rollout.state == "warming" for rollout in moving)
         at_rest = not warming and all(self._taken_over(service.name) for service in ctx.specs.all(ServiceSpec))
         for watch in ctx.specs.all(WatchSpec):

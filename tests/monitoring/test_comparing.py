@@ -53,7 +53,7 @@ def ctx(tmp_path: Path) -> Context:
 
 
 def test_the_better_version_passes_on_the_same_rows_and_the_worse_does_not(ctx: Context) -> None:
-    window = {"start": START + 10 * DAY, "end": START + 13 * DAY}
+    window = {"start": START + 10 * DAY, "end": START + 13 * DAY, "known_at": START + 40 * DAY}
     better = compare(ctx, "scoring", 1, 2, **window)
     assert better.passed and better.rows == 600 and 100 < better.positives < 300
     assert better.log_loss["high"] < 0 and "better" in better.reason
@@ -63,12 +63,15 @@ def test_the_better_version_passes_on_the_same_rows_and_the_worse_does_not(ctx: 
     assert not same.passed and "not better" in same.reason
     facts = asdict(better)
     assert msgspec.json.decode(msgspec.json.encode(facts)) == facts
-    assert compare(ctx, "scoring", 1, 2, **window) == better
+    ctx.clock.set(START + 41 * DAY)
+    append_raw(ctx, "report", [msgspec.json.encode({"tx_id": n, "at": format_time(START + 14 * DAY)}) for n in range(4000)])
+    StreamApplier(ctx, ctx.specs.get(StreamSpec, "report"), []).step()
+    assert compare(ctx, "scoring", 1, 2, **window) == better, "what is told later was not known then"
 
 
 def test_rows_without_both_labels_cannot_judge(ctx: Context) -> None:
     with pytest.raises(CheckFailed, match="labels of one kind only"):
-        compare(ctx, "scoring", 1, 2, start=START + 30 * DAY, end=START + 31 * DAY)
+        compare(ctx, "scoring", 1, 2, start=START + 30 * DAY, end=START + 31 * DAY, known_at=START + 40 * DAY)
 
 
 def test_a_gain_in_one_figure_does_not_excuse_a_sure_loss_in_the_other() -> None:

@@ -12,6 +12,7 @@ from headrace.features.training_set import training_set
 from headrace.features.types import SnapshotSpine
 from headrace.kernel.errors import CheckFailed
 from headrace.kernel.times import format_time
+from headrace.monitoring.labels import CERTAIN
 from headrace.monitoring.types import Comparison
 from headrace.registry import versions
 from headrace.registry.runtimes import load_runtime
@@ -19,18 +20,17 @@ from headrace.serving.types import ServiceSpec
 from headrace.statistics.bootstrap import Difference, Measure, average_precision_of, bootstrap, difference_of, mean_of
 from headrace.statistics.metrics import log_losses
 
-CERTAIN = 0.001
 DRAWS = 400
 
 
-def compare(ctx: Context, service: str, champion: int, challenger: int, *, start: int, end: int) -> Comparison:
+def compare(ctx: Context, service: str, champion: int, challenger: int, *, start: int, end: int, known_at: int) -> Comparison:
     """Score the asking points of [start, end) by both versions. The challenger passes when it is better by average
     precision or log loss and worse, with 95 % confidence, by neither.
 
-    Rows are those whose label is known by now. CheckFailed without a positive label among the rows.
+    Rows are those whose label is mature at event time `known_at`. CheckFailed without a positive label among the rows.
     """
     spec = ctx.specs.get(ServiceSpec, service)
-    rows = training_set(ctx, spec.model, start=start, end=end, known_at=ctx.clock.now())
+    rows = training_set(ctx, spec.model, start=start, end=end, known_at=known_at)
     labels = rows["label"].to_numpy().astype(np.float64)
     if not labels.any() or labels.all():
         raise CheckFailed(
@@ -39,7 +39,8 @@ def compare(ctx: Context, service: str, champion: int, challenger: int, *, start
         )
     old, new = (_scores(ctx, spec, number, rows) for number in (champion, challenger))
     precision = _bootstrap(difference_of(average_precision_of(labels, new), average_precision_of(labels, old)), rows, spec)
-    loss = _bootstrap(mean_of(log_losses(labels, new) - log_losses(labels, old)), rows, spec)
+    losses = log_losses(labels, new, eps=CERTAIN) - log_losses(labels, old, eps=CERTAIN)
+    loss = _bootstrap(mean_of(losses), rows, spec)
     passed, reason = verdict(precision, loss)
     return Comparison(
         service, champion, challenger, rows.height, int(labels.sum()), asdict(precision), asdict(loss), passed, reason
@@ -63,8 +64,7 @@ def _scores(ctx: Context, spec: ServiceSpec, number: int, rows: pl.DataFrame) ->
     version = versions.version(ctx, spec.model.name, number)
     runtime = load_runtime(version.engine, ctx.blobs.get(ctx.system, version.artifact))
     matrix = rows.select(pl.col(list(version.features)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
-    scores: np.ndarray = np.clip(runtime.score(matrix), CERTAIN, 1 - CERTAIN)
-    return scores
+    return runtime.score(matrix)
 
 
 def _bootstrap(measure: Measure, rows: pl.DataFrame, spec: ServiceSpec) -> Difference:

@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-import numpy as np
-
 from headrace.engines.context import Context
 from headrace.kernel.times import DAY, format_time
 from headrace.monitoring.alarms import alarm_id
-from headrace.monitoring.labels import known_until, labelled
+from headrace.monitoring.judging import MONTH
+from headrace.monitoring.labels import CERTAIN, known_until, labelled
 from headrace.monitoring.types import Alarm, WatchSpec
 from headrace.registry import versions
 from headrace.serving.reading import prediction_records
@@ -19,12 +18,10 @@ from headrace.serving.types import LIVE, PredictionRecord, ServiceSpec
 from headrace.statistics.cusum import alarm_level, bernoulli_cusum
 from headrace.statistics.metrics import log_losses
 
-CERTAIN = 0.001
 LARGEST_LOSS = -math.log(CERTAIN)
-"""Scores are cut to [0.001, 0.999], so that losses over the largest lie in [0, 1]."""
+"""Losses over it lie in [0, 1]."""
 WORSE = 1.5
 """The loss ratio that the CUSUM is tuned to."""
-MONTH = 30 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +59,25 @@ def step(ctx: Context, watch: WatchSpec, service: ServiceSpec, state: DecayState
         if state.version is None or version > state.version:
             state = DecayState(version, state.offset)
         if version == state.version:
-            state, raised = _take(ctx, watch, service, state, [r for r in answers if r.version == version], now)
+            state, raised = _take(ctx, watch, service, state, [r for r in answers if r.version == version], known_at, now)
             alarm = raised or alarm
     return state, alarm
 
 
 def _take(
-    ctx: Context, watch: WatchSpec, service: ServiceSpec, state: DecayState, answers: list[PredictionRecord], now: int
-) -> tuple[DecayState, Alarm | None]:
+    ctx: Context, watch: WatchSpec, service: ServiceSpec, state: DecayState, answers: list[PredictionRecord], known_at: int,
+    now: int,
+) -> tuple[DecayState, Alarm | None]:  # fmt: skip
     version = answers[0].version
     usual = registered_loss(ctx, service, version)
-    frame = labelled(ctx, service, answers, known_at=known_until(ctx, service, now))
+    frame = labelled(ctx, service, answers, known_at=known_at)
     since = min(r.at for r in answers) if state.since is None else state.since
     state = replace(state, rows=state.rows + len(answers), since=since)
     if usual is None:
         return state, None
     p0 = min(max(usual / LARGEST_LOSS, 1e-6), 0.6)
-    scores = np.clip(frame["score"].to_numpy(), CERTAIN, 1 - CERTAIN)
-    path = bernoulli_cusum(log_losses(frame["label"].to_numpy(), scores) / LARGEST_LOSS, p0, WORSE * p0, start=state.level)
+    losses = log_losses(frame["label"].to_numpy(), frame["score"].to_numpy(), eps=CERTAIN)
+    path = bernoulli_cusum(losses / LARGEST_LOSS, p0, WORSE * p0, start=state.level)
     seen = max(answers[-1].at - since, DAY)
     run_length = max(state.rows * MONTH / seen / (watch.false_alarms_per_month / 2), 100.0)
     level = alarm_level(p0, WORSE * p0, run_length)

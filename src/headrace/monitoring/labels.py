@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 
 from headrace.data.history import history
@@ -17,6 +16,9 @@ from headrace.serving.reading import prediction_records
 from headrace.serving.types import LIVE, PredictionRecord, ServiceSpec
 from headrace.statistics.metrics import average_precision, log_loss
 
+CERTAIN = 0.001
+"""Where losses are compared, scores are cut to [0.001, 0.999]: one row can't decide."""
+
 
 def known_until(ctx: Context, service: ServiceSpec, now: int) -> int:
     """The event time up to which the service's labels are known at `now`: that of the newest event applied of the stream
@@ -26,44 +28,28 @@ def known_until(ctx: Context, service: ServiceSpec, now: int) -> int:
 
 
 def labelled(ctx: Context, service: ServiceSpec, records: Sequence[PredictionRecord], *, known_at: int) -> pl.DataFrame:
-    """One row a record, in order: prediction_id, at (Int64 microseconds), version, role, entity, score, label (Int8),
-    mature: whether the label is known at event time `known_at`; label is 0 where it is not.
+    """One row a record, in order: at (Int64 microseconds), version, entity, score, label (Int8), mature: whether the label is
+    known at event time `known_at`.
     """
     asking = _asking(service, records)
     label = service.model.label
     value, mature = label_rows(label, asking, {label.stream: history(ctx, label.stream)}, ctx.specs, known_at=known_at)
-    return pl.DataFrame(
-        {
-            "prediction_id": [r.id for r in records],
-            "at": [r.at for r in records],
-            "version": [r.version for r in records],
-            "role": [r.role for r in records],
-            "entity": [r.entity for r in records],
-            "score": [r.score for r in records],
-            "label": value,
-            "mature": np.asarray(mature, bool),
-        },
-        schema={
-            "prediction_id": pl.String, "at": pl.Int64, "version": pl.Int64, "role": pl.String, "entity": pl.String,
-            "score": pl.Float64, "label": pl.Int8, "mature": pl.Boolean,
-        },
+    told = pl.DataFrame(
+        [(r.at, r.version, r.entity, r.score) for r in records], orient="row",
+        schema={"at": pl.Int64, "version": pl.Int64, "entity": pl.String, "score": pl.Float64},
     )  # fmt: skip
+    return told.with_columns(value.alias("label"), pl.Series("mature", mature, pl.Boolean))
 
 
 def _asking(service: ServiceSpec, records: Sequence[PredictionRecord]) -> pl.DataFrame:
     """The records' requests as asking rows."""
-    columns = {
-        field.name: pl.Series(field.name, [r.request.get(field.name) for r in records], _raw(DTYPES[field.type])).cast(
-            DTYPES[field.type]
-        )
-        for field in service.request
-    }
-    at = pl.Series("_at", [r.at for r in records], pl.Int64).cast(pl.Datetime("us", "UTC"))
-    return pl.DataFrame([*columns.values(), at, pl.Series("_own", [-1] * len(records), pl.Int64)])
-
-
-def _raw(dtype: pl.DataType) -> pl.DataType:
-    return pl.Int64() if isinstance(dtype, pl.Datetime) else dtype
+    columns = []
+    for field in service.request:
+        dtype = DTYPES[field.type]
+        raw = pl.Int64() if field.type == "datetime" else dtype
+        columns.append(pl.Series(field.name, [r.request.get(field.name) for r in records], raw).cast(dtype))
+    at = pl.Series("_at", [r.at for r in records], pl.Int64).cast(DTYPES["datetime"])
+    return pl.DataFrame([*columns, at, pl.Series("_own", [-1] * len(records), pl.Int64)])
 
 
 def cohorts(ctx: Context, service: ServiceSpec, *, start: int, end: int, known_at: int) -> pl.DataFrame:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import polars as pl
 
 from headrace.engines.context import Context
 from headrace.kernel.times import HOUR
-from headrace.monitoring.labels import known_until, labelled
+from headrace.monitoring.labels import CERTAIN, known_until, labelled
 from headrace.release.store import State
 from headrace.serving.reading import prediction_records
 from headrace.serving.types import PredictionRecord, ServiceSpec
@@ -21,8 +20,6 @@ TRY_EACH = HOUR
 """Microseconds of labels that must have become known before the log is read again."""
 LOOKS = 3
 """The labels are looked at so often at most, each time on twice as many rows; alpha is shared among the looks."""
-CERTAIN = 0.001
-"""Scores are cut to [0.001, 0.999], so that one row can't decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +50,9 @@ def judge(ctx: Context, service: ServiceSpec, state: State, known_at: int) -> Ju
     labels = rows["label"].to_numpy()
     if rows.height < wanted or not labels.any():
         return None
-    new, old = (np.clip(rows[name].to_numpy(), CERTAIN, 1 - CERTAIN) for name in ("challenger", "champion"))
-    differences = log_losses(labels, new) - log_losses(labels, old)
+    new, old = (log_losses(labels, rows[name].to_numpy(), eps=CERTAIN) for name in ("challenger", "champion"))
     level = 1 - 2 * state.policy.alpha / LOOKS
-    found = bootstrap(mean_of(differences), rows.height, clusters=rows["entity"].to_numpy(), draws=2000, level=level)
+    found = bootstrap(mean_of(new - old), rows.height, clusters=rows["entity"].to_numpy(), draws=2000, level=level)
     said = (
         f"late labels: log loss {found.estimate:+.4f} against the old champion, {100 * level:.1f} % within "
         f"[{found.low:+.4f}, {found.high:+.4f}], on {rows.height} requests that both scored"

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+EPS = float(np.finfo(np.float64).eps)
 
 
 def _arrays(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -44,10 +45,9 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     return float(np.sum(gained * true_positives / predicted))
 
 
-def log_losses(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Floats:
-    """The log loss of each row (nats); scores are cut to [eps, 1 - eps] of float64."""
+def log_losses(labels: npt.ArrayLike, scores: npt.ArrayLike, *, eps: float = EPS) -> Floats:
+    """The log loss of each row (nats); scores are cut to [eps, 1 - eps]."""
     y, s = _arrays(labels, scores)
-    eps = float(np.finfo(np.float64).eps)
     s = np.clip(s, eps, 1 - eps)
     losses: Floats = -(y * np.log(s) + (1 - y) * np.log1p(-s))
     return losses

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from headrace.engines.context import Context
 from headrace.kernel.errors import CheckFailed, NotFound
 from headrace.kernel.identity import SYSTEM
-from headrace.kernel.times import format_time, parse_time
+from headrace.kernel.times import HOUR, format_time, parse_time
 from headrace.ledger import outbox
 from headrace.monitoring.alarms import alarms
 from headrace.monitoring.comparing import compare
@@ -63,7 +63,7 @@ def refusal(ctx: Context, watch: WatchSpec, at: int) -> str | None:
     if running is not None:
         return f"retraining `{running.id}` is in progress"
     if recent >= number:
-        return f"{recent} in the last {period // 3_600_000_000} hours, at_most allows {number}"
+        return f"{recent} in the last {period // HOUR} hours, at_most allows {number}"
     return None
 
 
@@ -144,6 +144,7 @@ def run(ctx: Context, identifier: str) -> str:
         raise NotFound(f"service `{row.service}` has no champion to compare with", hint="release a version first")
     model, known_at, end = service.model, row.known_at, row.known_at - service.model.label.within
     held_out = end - watch.holdout
+    judged_on = {"start": held_out, "end": end, "known_at": known_at}
     champion = versions.version(ctx, model.name, live.champion)
     with Pipeline(ctx, PIPELINE, identifier) as pipeline:
         dataset = pipeline.step(
@@ -152,12 +153,9 @@ def run(ctx: Context, identifier: str) -> str:
         )
         parameters = pipeline.step("parameters", lambda: versions.parameters(ctx, champion))
         trained = pipeline.step("train", lambda: train(ctx, model.name, dataset, parameters=parameters).id)
-        window = {"start": held_out, "end": end, "known_at": known_at, "history_start": end - watch.train_on}
-        pipeline.step("test", lambda: evaluate(ctx, trained, **window))
+        pipeline.step("test", lambda: evaluate(ctx, trained, **judged_on, history_start=end - watch.train_on))
         number = pipeline.step("register", lambda: versions.register(ctx, model.name, run=trained).number)
-        judged = pipeline.step(
-            "compare", lambda: asdict(compare(ctx, row.service, champion.number, number, start=held_out, end=end))
-        )
+        judged = pipeline.step("compare", lambda: asdict(compare(ctx, row.service, champion.number, number, **judged_on)))
         facts = {"dataset": dataset, "version": number, "comparison": judged}
         if not judged["passed"]:
             state, reason = "rejected", judged["reason"]

@@ -7,7 +7,7 @@ import time
 import pytest
 from governance_world import open_world
 
-from headrace.governance.keys import Authenticator, authenticate, create, keys, revoke
+from headrace.governance.keys import Authenticator, create, keys, revoke
 from headrace.kernel.errors import InvalidInput, NotFound, Unauthenticated
 from headrace.kernel.identity import LOCAL, Role
 
@@ -15,6 +15,10 @@ from headrace.kernel.identity import LOCAL, Role
 @pytest.fixture
 def ctx(tmp_path):
     return open_world(tmp_path)
+
+
+def authenticate(ctx, header, *, loopback):
+    return Authenticator(ctx).authenticate(header, loopback=loopback)
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -26,7 +30,7 @@ def test_a_key_gives_its_name_and_role(ctx, role):
 
 
 def test_the_secret_is_nowhere_in_the_catalog(ctx, tmp_path):
-    made = create(ctx, name="ci", role="viewer")
+    made = create(ctx, name="ci", role=Role.VIEWER)
     secret = made.key.rpartition("_")[2].encode()
     ctx.catalog.close()
     assert len(secret) == 64
@@ -38,7 +42,7 @@ def test_without_a_header_only_loopback_before_the_first_key_is_let_in(ctx):
     assert authenticate(ctx, None, loopback=True) == LOCAL
     with pytest.raises(Unauthenticated):
         authenticate(ctx, None, loopback=False)
-    made = create(ctx, name="ci", role="viewer")
+    made = create(ctx, name="ci", role=Role.VIEWER)
     with pytest.raises(Unauthenticated):
         authenticate(ctx, None, loopback=True)
     revoke(ctx, id=made.id)
@@ -47,8 +51,8 @@ def test_without_a_header_only_loopback_before_the_first_key_is_let_in(ctx):
 
 
 def test_wrong_keys_are_refused_and_never_repeated(ctx):
-    made = create(ctx, name="ci", role="viewer")
-    other = create(ctx, name="other", role="admin")
+    made = create(ctx, name="ci", role=Role.VIEWER)
+    other = create(ctx, name="other", role=Role.ADMIN)
     swapped = f"hr_{other.id}_{made.key.rpartition('_')[2]}"
     wrong = [made.key[:-1], f"{made.key}0", made.key.replace("hr_", "hx_"), swapped, "", "hr__", f"hr_{made.id}_", "é"]
     headers = [f"Bearer {key}" for key in wrong] + [made.key, f"Basic {made.key}", "", "Bearer"]
@@ -60,7 +64,7 @@ def test_wrong_keys_are_refused_and_never_repeated(ctx):
 
 def test_a_key_of_another_system_is_unknown(ctx, tmp_path):
     churn = open_world(tmp_path, "churn")
-    made = create(churn, name="ci", role="admin")
+    made = create(churn, name="ci", role=Role.ADMIN)
     with pytest.raises(Unauthenticated):
         authenticate(ctx, f"Bearer {made.key}", loopback=True)
     assert authenticate(ctx, None, loopback=True) == LOCAL
@@ -72,7 +76,7 @@ def test_a_key_of_another_system_is_unknown(ctx, tmp_path):
 
 def test_two_keys_live_side_by_side_and_a_revoked_one_dies_within_a_second(ctx, tmp_path):
     serving = Authenticator(open_world(tmp_path))
-    old, new = create(ctx, name="old", role="service"), create(ctx, name="new", role="service")
+    old, new = create(ctx, name="old", role=Role.SERVICE), create(ctx, name="new", role=Role.SERVICE)
     for key in (old, new):
         assert serving.authenticate(f"bearer {key.key}", loopback=False).id == key.id
     revoke(ctx, id=old.id)
@@ -87,8 +91,6 @@ def test_two_keys_live_side_by_side_and_a_revoked_one_dies_within_a_second(ctx, 
     ]
 
 
-def test_bad_roles_and_names_are_refused(ctx):
-    with pytest.raises(InvalidInput, match="viewer, developer"):
-        create(ctx, name="ci", role="root")
+def test_bad_names_are_refused(ctx):
     with pytest.raises(InvalidInput, match="name"):
-        create(ctx, name=" ", role="viewer")
+        create(ctx, name=" ", role=Role.VIEWER)

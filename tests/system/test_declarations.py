@@ -158,6 +158,7 @@ WRONG = {
     "system.watch(score, retrain_when=hr.psi > float('nan'))": "allowed: 0 or more",
     "system.watch(score, retrain_when=hr.psi > 0.2, train_on='1d', holdout='1d')": "no rows are left to train on",
     "system.watch(score, retrain_when=hr.psi > 0.2, at_most=1)": "not a duration",
+    "system.watch(score, retrain_when=hr.psi > 0.2, every=None)": "not a duration",
     "undefined_name": "NameError",
     "1 / 0": "ZeroDivisionError",
     "raise SystemExit(0)": "SystemExit",

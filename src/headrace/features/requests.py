@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence, Set
 
 import numpy as np
 
+from headrace.data.types import FieldType, StreamSpec
 from headrace.features.types import FeatureSet, FeatureSource, RequestFeatures, WindowView, stored_views
 from headrace.kernel.errors import InvalidInput, InvalidSystem
 from headrace.kernel.specs import Specs
@@ -23,6 +24,12 @@ def with_inputs(sources: Sequence[FeatureSource], specs: Specs) -> FeatureSet:
             inputs = source.inputs if isinstance(source, RequestFeatures) else ()
             waiting += [makers[column] for column in reversed(inputs) if column in makers]
     return FeatureSet(tuple(wanted.values()))
+
+
+def field_types(specs: Specs, asking: str | None) -> dict[str, FieldType]:
+    """The types of the fields that a request may have: those of the streams, of the stream `asking` before all others."""
+    types = {field.name: field.type for spec in specs.all(StreamSpec) for field in spec.fields}
+    return types if asking is None else types | {field.name: field.type for field in specs.get(StreamSpec, asking).fields}
 
 
 def askable(specs: Specs, fields: Set[str]) -> FeatureSet:

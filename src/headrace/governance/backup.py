@@ -61,14 +61,13 @@ def backup(ctx: Context, dest: Path) -> BackupResult:
     data = ctx.settings.data.resolve()
     if ctx.settings.catalog:
         raise InvalidInput("a backup covers the embedded catalog only", hint="use your database's own backup")
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise InvalidInput(f"`{dest}` exists and is not an empty folder", hint="name a new folder")
+    _check_new(dest, "name a new folder")
     if dest.resolve().is_relative_to(data):
         raise InvalidInput(f"`{dest}` lies inside the data folder", hint="name a folder elsewhere")
     dest.mkdir(parents=True, exist_ok=True, mode=0o700)
     files = [_copy_database(data, dest, CATALOG)]
     size, note = _ledger_of(dest / CATALOG)
-    files += _copy_ledger(data / "audit", dest / "audit", size, note)
+    files += _copy_ledger(data / "audit", dest, size, note)
     for path in _to_copy(data):
         copied = _copy_database(data, dest, str(path)) if path.suffix == ".sqlite" else _copy(data, dest, path)
         files += [] if copied is None else [copied]
@@ -87,8 +86,7 @@ def restore(source: Path, data_folder: Path) -> BackupResult:
     """
     began = MACHINE.monotonic()
     manifest = _manifest_of(source)
-    if data_folder.exists() and (not data_folder.is_dir() or any(data_folder.iterdir())):
-        raise InvalidInput(f"`{data_folder}` exists and is not an empty folder", hint="name a new folder with --data")
+    _check_new(data_folder, "name a new folder with --data")
     beside = data_folder.with_name(f".{data_folder.name}.{new_id()}")
     try:
         for file in manifest.files:
@@ -106,6 +104,11 @@ def restore(source: Path, data_folder: Path) -> BackupResult:
     seconds = round(MACHINE.monotonic() - began, 3)
     total = sum(file.bytes for file in manifest.files)
     return BackupResult(str(data_folder), len(manifest.files), total, manifest.leaves, manifest.root, seconds)
+
+
+def _check_new(folder: Path, hint: str) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInput(f"`{folder}` exists and is not an empty folder", hint=hint)
 
 
 def _manifest_of(source: Path) -> _Manifest:
@@ -137,11 +140,11 @@ def _copy_ledger(audit: Path, dest: Path, size: int, note: str) -> Iterator[_Fil
         return
     tiles = TileFolder(audit)
     for level, index, width in tiles_of(size):
-        yield _write(dest.parent, f"audit/{tile_path(level, index, width)}", b"".join(tiles.hashes(level, index, width)))
+        yield _write(dest, f"audit/{tile_path(level, index, width)}", b"".join(tiles.hashes(level, index, width)))
         if level == 0:
             content = encode_bundle(tiles.entries(index, width))
-            yield _write(dest.parent, f"audit/{tile_path('entries', index, width)}", content)
-    yield _write(dest.parent, "audit/checkpoint", note.encode())
+            yield _write(dest, f"audit/{tile_path('entries', index, width)}", content)
+    yield _write(dest, "audit/checkpoint", note.encode())
 
 
 def _to_copy(data: Path) -> Iterator[Path]:

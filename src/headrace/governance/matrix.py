@@ -44,7 +44,7 @@ def allowed(role: Role, permission: Permission | None) -> bool:
     return permission is None or permission in GRANTS[role]
 
 
-def render_matrix(operations: Iterable[Operation], doors: Mapping[str, Permission | None] = DOORS) -> str:
+def render_matrix(operations: Iterable[Operation]) -> str:
     """The page, in Markdown: grants, operations by name, doors in their order."""
     grants = [[f"`{permission}`", *_cells(permission)] for permission in Permission]
     by_name = [
@@ -57,7 +57,7 @@ def render_matrix(operations: Iterable[Operation], doors: Mapping[str, Permissio
         ]
         for o in sorted(operations, key=lambda o: o.name)
     ]
-    others = [[f"`{door}`", "none" if p is None else f"`{p}`", *_cells(p)] for door, p in doors.items()]
+    others = [[f"`{door}`", "none" if p is None else f"`{p}`", *_cells(p)] for door, p in DOORS.items()]
     roles = [str(role) for role in Role]
     return "\n".join(
         [

@@ -13,7 +13,7 @@ from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
 from headrace.features.arriving import check_built
 from headrace.features.online import FeatureReader
-from headrace.features.requests import asking_stream
+from headrace.features.requests import asking_stream, field_types
 from headrace.features.types import Ask, FeatureRow, FeatureSet
 from headrace.kernel.errors import HeadraceError, InvalidInput, NotFound
 from headrace.kernel.identity import Permission
@@ -68,8 +68,7 @@ class FeatureDoor:
 
     @cached_property
     def _types(self) -> dict[str, FieldType]:
-        types = {field.name: field.type for stream in self._ctx.specs.all(StreamSpec) for field in stream.fields}
-        return types if self._asking is None else types | {field.name: field.type for field in self._asking.fields}
+        return field_types(self._ctx.specs, asking_stream(self._features))
 
     def _begin(self, body: bytes, key: str | None) -> asyncio.Future[Values]:
         """Reading again is harmless, so `key` is not looked at."""

@@ -33,7 +33,7 @@ from headrace.system.places import declared_at
 from headrace.system.resolution import Everything, check_acyclic, default_spine, resolve_features
 from headrace.system.source_terms import checked_source
 from headrace.system.stream_terms import check_join, check_roles, check_stream
-from headrace.system.terms import STREAM_NAMES, approval, keys_of, micros, rate, span
+from headrace.system.terms import STREAM_NAMES, approval, keys_of, rate, span
 from headrace.system.trials import samples_of, try_features, try_predicate
 from headrace.training.types import ModelSpec
 
@@ -131,8 +131,8 @@ class System:
             try_predicate(where, spec, place)
         view = WindowView(
             self._new_name("view", view_name(name, keys), place), spec.name, keys, spans(over, place),
-            tuple(aggregates.items()), join, where, micros(delay, place), own_event, place, text_fields(spec),
-            micros(resolution, place),
+            tuple(aggregates.items()), join, where, 0 if delay is None else span(delay), own_event, place, text_fields(spec),
+            0 if resolution is None else span(resolution),
         )  # fmt: skip
         check_windows(view, spec)
         consistency.check_columns(view, self.specs(), place)
@@ -149,7 +149,7 @@ class System:
         spec, keys = self._stream(stream, place), keys_of(by, place)
         view = AttributeView(
             self._new_name("view", name or f"{view_name(name, keys)}_attributes", place), view_name(name, keys), spec.name,
-            keys, tuple(columns or ()), micros(ttl, place) if ttl else None, place, text_fields(spec),
+            keys, tuple(columns or ()), span(ttl) if ttl else None, place, text_fields(spec),
         )  # fmt: skip
         check_attributes(view, spec, columns)
         consistency.check_columns(view, self.specs(), place)
@@ -255,8 +255,8 @@ class System:
                                 hint="give what system.service(...) returned")  # fmt: skip
         spec = WatchSpec(
             self._new_name("watch", service.name, place), service.name, retrain_when,
-            rate(at_most, place), approval(approve, place), micros(window, place), micros(every, place),
-            micros(train_on, place), micros(holdout, place), micros(retrain_after, place), where=place,
+            rate(at_most, place), approval(approve, place), span(window), span(every),
+            span(train_on), span(holdout), 0 if retrain_after is None else span(retrain_after), where=place,
         )  # fmt: skip
         consistency.check_watch(spec)
         self._add(spec, spec)

@@ -10,7 +10,7 @@ from headrace.engines.context import Context
 from headrace.features.arriving import are_behind, check_built
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader
-from headrace.features.requests import asking_stream, with_inputs
+from headrace.features.requests import asking_stream, field_types, with_inputs
 from headrace.features.types import FeatureSet, RequestFeatures, StoredView, WindowView, stored_views
 from headrace.kernel.errors import InvalidInput, NotFound, UsageError
 from headrace.kernel.specs import Specs
@@ -93,9 +93,7 @@ def read(ctx: Context, name: str, fields: Sequence[str], at: str | None) -> Read
 
 
 def _request(specs: Specs, stream: str | None, fields: Sequence[str]) -> dict[str, Any]:
-    types: dict[str, FieldType] = {field.name: field.type for spec in specs.all(StreamSpec) for field in spec.fields}
-    if stream is not None:
-        types |= {field.name: field.type for field in specs.get(StreamSpec, stream).fields}
+    types = field_types(specs, stream)
     request: dict[str, Any] = {}
     for given in fields:
         name, equals, text = given.partition("=")

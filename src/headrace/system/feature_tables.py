@@ -9,11 +9,11 @@ from polars.exceptions import PolarsError
 
 from headrace.data.files import check_out, write_table
 from headrace.data.history import history
-from headrace.data.types import FieldType, StreamSpec
+from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.backfill import backfill, streams_of
 from headrace.features.frames import DTYPES
-from headrace.features.requests import asking_stream
+from headrace.features.requests import asking_stream, field_types
 from headrace.features.training_set import training_set
 from headrace.features.types import FeatureSet, RequestFeatures, RequestField
 from headrace.kernel.errors import InvalidInput, UsageError
@@ -22,7 +22,7 @@ from headrace.system.feature_catalogue import feature_set
 from headrace.system.types import ExportedFeatures
 from headrace.training.types import ModelSpec
 
-INSTANT = pl.Datetime("us", "UTC")
+INSTANT = DTYPES["datetime"]
 
 
 def training_table(ctx: Context, model: str, *, start: str, end: str, known_at: str | None) -> pl.DataFrame:
@@ -108,10 +108,7 @@ def _needed(features: FeatureSet, computed: set[str]) -> list[str]:
 
 def _typed(ctx: Context, rows: pl.DataFrame, stream: str | None, needed: list[str]) -> pl.DataFrame:
     """The rows with the needed columns in their declared types; the first is the time."""
-    types: dict[str, FieldType] = {field.name: field.type for spec in ctx.specs.all(StreamSpec) for field in spec.fields}
-    if stream is not None:
-        types |= {field.name: field.type for field in ctx.specs.get(StreamSpec, stream).fields}
-    types.setdefault(needed[0], "datetime")
+    types = {needed[0]: "datetime", **field_types(ctx.specs, stream)}
     columns = []
     for name in dict.fromkeys(needed):
         if name not in rows.columns:

@@ -10,7 +10,7 @@ from headrace.features.types import AttributeView, WindowView
 from headrace.kernel.errors import InvalidSystem
 from headrace.system.resolution import check_aggregate
 from headrace.system.stream_terms import check_by
-from headrace.system.terms import micros
+from headrace.system.terms import span
 
 
 def view_name(name: str | None, keys: Sequence[str]) -> str:
@@ -26,7 +26,7 @@ def spans(over: Sequence[str], where: str) -> tuple[tuple[str, int], ...]:
     """(label, microseconds) of each window."""
     if not isinstance(over, list | tuple) or len(set(over)) < len(over):
         raise InvalidSystem(f"{where}: over={over!r} is not a list of different windows", hint='over=["1d", "7d"]')
-    return tuple((label, micros(label, where)) for label in over)
+    return tuple((label, span(label)) for label in over)
 
 
 def check_windows(view: WindowView, stream: StreamSpec) -> None:

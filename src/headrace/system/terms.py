@@ -110,21 +110,13 @@ def every(period: str, *, key: str | tuple[str, ...]) -> SnapshotSpine:
     return SnapshotSpine("", keys_of(key, declared_at()), span(period))
 
 
-def micros(text: str | None, where: str) -> int:
-    """Microseconds of a declared duration, 0 for None; InvalidSystem for what is none."""
-    try:
-        return 0 if text is None else duration(text)
-    except HeadraceError as error:
-        raise InvalidSystem(f"{where}: {error.message}", hint=error.hint) from None
-
-
 def rate(at_most: str, where: str) -> tuple[int, int]:
     """(number, microseconds) of such as `1/day`, `2/7d`."""
     number, _, period = str(at_most).partition("/")
     words = {"hour": "1h", "day": "1d", "week": "7d", "month": "30d"}
     if not number.isdigit() or not int(number):
         raise InvalidSystem(f'{where}: at_most=`{at_most}` is not such as "1/day"', hint='write "2/7d"')
-    return int(number), micros(words.get(period, period), where)
+    return int(number), span(words.get(period, period))
 
 
 def approval(approve: str, where: str) -> Literal["auto", "person"]:

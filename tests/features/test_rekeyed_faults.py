@@ -21,6 +21,7 @@ from headrace.engines.open import open_context
 from headrace.features.online import FeatureReader
 from headrace.features.recompute import LoggedRead, recompute
 from headrace.features.rekeyed_views import FAR_BEHIND
+from headrace.features.report_index import Entry
 from headrace.features.types import FeatureSet, stored_views
 from headrace.features.view_lag import view_lags
 from headrace.kernel.clocks import FixedEventClock
@@ -121,6 +122,34 @@ def values(ctx: Context) -> list[Any]:
     frames = {stream: log_history(ctx, stream) for stream in ("sale", "refund")}
     assert recompute(FEATURES, reads, frames, SPECS, asking="sale").tolist() == [row.values.tolist() for row in rows]
     return [(row.values.tolist(), row.positions) for row in rows]
+
+
+def waiting(ctx: Context) -> int:
+    """The reports that wait for their events, in all partitions; each is listed, to be looked at again."""
+    states = dict(ctx.online.scan(b"till/view/"))
+    entries = [key for key, value in states.items() if b"~on/" in key and Entry.unpack(value).offset < 0]
+    assert {key.replace(b"~on/", b"~w/") for key in entries} <= states.keys()
+    return len(entries)
+
+
+def test_a_report_waits_where_its_event_may_come_and_no_longer(tmp_path: Any) -> None:
+    ctx = open_context(Settings(data=tmp_path), "till", SPECS, clock=FixedEventClock(AT))
+    refunds = [{"n": n, "id": n, "at": "2026-01-01T01:00:00Z"} for n in (100, MIDDLE, COUNT, COUNT + 1)]
+    put(ctx, 0, MIDDLE)
+    applied(ctx)
+    assert waiting(ctx) == 2, "of sale -1, in both partitions; those of sales before are not even begun"
+    append_raw(ctx, "refund", [json.dumps(refund).encode() for refund in refunds[1:3]])
+    applied(ctx)
+    assert waiting(ctx) == 2 + 2 * 2
+    put(ctx, MIDDLE, COUNT)
+    applied(ctx)
+    assert waiting(ctx) == 2 + 2, "the sale has come to one partition, the other need not wait any more"
+    append_raw(ctx, "refund", [json.dumps(refunds[0]).encode()])
+    put(ctx, COUNT, COUNT + 4)
+    applied(ctx)
+    assert waiting(ctx) == 2 + 2 and not [key for key, value in ctx.online.scan(b"till/view/") if b"~w/24" in key]
+    values(ctx)
+    ctx.close()
 
 
 @pytest.mark.slow

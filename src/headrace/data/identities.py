@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -119,6 +120,10 @@ class IdentityIndex:
             entries[key] = _ENTRY.pack(offset, digest)
             before[key] = stored
         return Identified(redelivered, conflicting, entries, before)
+
+    def positions(self, keys: Sequence[bytes]) -> list[int | None]:
+        """Where the events of some `keys` were accepted, None for an id that was not or that the index does not know yet."""
+        return [None if entry is None else int(_ENTRY.unpack(entry)[0]) for entry in self._online.get_many(keys)]
 
     def store(self, identified: Identified, next_offset: int, fence: Fence) -> bool:
         """Learn the accepted events of one batch, all at once; False when another partition has accepted one of the ids

@@ -112,7 +112,11 @@ class RekeyedReader:
         return records
 
     def retain(self) -> None:
-        """Let whole segments of the topic go that every view has applied, those that are built too."""
+        """Let whole segments of the topic go that every view has applied, those that are built too; and reports whose events
+        are elsewhere."""
+        if self._unretained:
+            for writer in self._writers:
+                writer.settle()
         nexts = [writer.at.next for writer in [*self._writers, *(building.writer for building in self._building)]]
         if self._unretained and (keep_from := min(nexts, default=0)):
             self._ctx.events.retain(self._name, self._partition, keep_from, max_bytes=0)

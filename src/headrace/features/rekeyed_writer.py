@@ -23,6 +23,7 @@ from headrace.features.report_index import Changes
 from headrace.features.routes import route_of
 from headrace.features.state import StateLayout
 from headrace.features.types import StoredView
+from headrace.features.waiting_reports import WaitingReports
 from headrace.kernel.errors import Fenced
 from headrace.kernel.log import LOG
 from headrace.kernel.partitions import base_of, partition_of
@@ -53,6 +54,8 @@ class RekeyedWriter(ViewWriter):
         self.partition = partition
         self.stopped = threading.Event()
         """Once set, a write raises Fenced."""
+        on_id = view.join is not None and view.join.on == layout.stream.id
+        self._waiting = WaitingReports(ctx, layout, partition) if on_id else None
         self.route = route_of(view, ctx.specs)
         self.at = AppliedVector.unpack(ctx.online.get(self._applied_key), self.route)
 
@@ -104,9 +107,20 @@ class RekeyedWriter(ViewWriter):
         self._store(changes, after)
 
     def _write_reports(self, frames: Sequence[pl.DataFrame], after: AppliedVector) -> None:
-        assert self.layout.view.join is not None
-        time = self._ctx.specs.get(StreamSpec, self.layout.view.join.report).time
-        self._store(self.report_changes(pl.concat(frames), time, NO_GUARD), after)
+        view, reports = self.layout.view, pl.concat(frames)
+        assert view.join is not None
+        time = self._ctx.specs.get(StreamSpec, view.join.report).time
+        if self._waiting is not None:
+            reports = self._waiting.unsettled(reports, self.at.streams[view.stream])
+        changes = self.report_changes(reports, time, NO_GUARD)
+        if self._waiting is not None:
+            changes |= self._waiting.listed(reports, changes)
+        self._store(changes, after)
+
+    def settle(self) -> None:
+        """Forget of the reports that wait some whose events are under another `by`."""
+        if self._waiting is not None:
+            self._waiting.settle(self.at.streams[self.layout.view.stream], self._fence)
 
     def _store(self, changes: Changes, after: AppliedVector) -> None:
         if self.stopped.is_set():

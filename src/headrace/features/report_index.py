@@ -49,16 +49,16 @@ class ReportIndex:
 
     def __init__(self, layout: StateLayout, on: str, partition: int = 0) -> None:
         self.on = on
-        self._entries = layout.applied_key_of(partition) + b"~on/"
+        self.prefix = layout.applied_key_of(partition) + b"~on/"
         self._old = layout.applied_key_of(partition) + b"~old/"
 
     def keys(self, frame: pl.DataFrame, rows: np.ndarray | None = None) -> list[bytes]:
         """The entry keys of rows of the stream or of the report stream, by default of all."""
-        return [self._entries + value for value in entity_keys(frame, (self.on,), rows)]
+        return [self.prefix + value for value in entity_keys(frame, (self.on,), rows)]
 
     def key(self, value: Any) -> bytes:
         """The entry key of one value of the join column."""
-        return self._entries + key_bytes(value)
+        return self.prefix + key_bytes(value)
 
     def find(self, online: OnlineStore, keys: Sequence[bytes]) -> list[Entry | None]:
         return [None if blob is None else Entry.unpack(blob) for blob in online.get_many(keys)]
@@ -71,7 +71,7 @@ class ReportIndex:
         changes: Changes = {key: pack(t, o, r) + entity for key, t, o, r, entity in rows}
         if keys:
             place = self._old + (max(times) + _SHIFT).to_bytes(8, "big") + max(offsets).to_bytes(8, "big")
-            changes[place] = msgspec.msgpack.encode([key[len(self._entries) :] for key in keys])
+            changes[place] = msgspec.msgpack.encode([key[len(self.prefix) :] for key in keys])
         return changes
 
     def wait(self, reports: Mapping[bytes, int]) -> Changes:
@@ -83,7 +83,7 @@ class ReportIndex:
         changes: Changes = {}
         for place, listed in self._batches(online, trim):
             changes[place] = None
-            changes.update({self._entries + value: None for value in msgspec.msgpack.decode(listed, type=list[bytes])})
+            changes.update({self.prefix + value: None for value in msgspec.msgpack.decode(listed, type=list[bytes])})
         return changes
 
     def _batches(self, online: OnlineStore, trim: int) -> Iterator[tuple[bytes, bytes]]:

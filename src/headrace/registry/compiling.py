@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from headrace.data.datasets import load
 from headrace.kernel.errors import CheckFailed
+from headrace.registry.evidence import cross_fitted, golden, reference
 from headrace.registry.graphs import onnx_graph, split
 from headrace.registry.proving import proof_rows, prove
 from headrace.registry.runtimes import Runtime, load_runtime
 from headrace.registry.types import Engine, Proof
-from headrace.training.estimators import Matrix, lightgbm_text, scores
+from headrace.training import runs
+from headrace.training.answers import labels_of
+from headrace.training.estimators import Matrix, lightgbm_text, matrix_of, read, scores
+from headrace.training.jobs import open_world
+from headrace.training.types import ModelSpec
 
 NATIVE_TOLERANCE = 1e-12
 
@@ -25,6 +32,29 @@ class Compiled:
     artifact: bytes
     runtime: Runtime
     proof: Proof
+
+
+def compile_run(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Entry of a compute child: compile the estimator of a run; return the version's facts."""
+    ctx = open_world(arguments)
+    run = runs.run(ctx, arguments["run"])
+    spec = ctx.specs.get(ModelSpec, run.model)
+    frame = load(ctx, run.dataset)
+    rows, labels = matrix_of(frame, spec.features), labels_of(frame)
+    compiled = compile_estimator(run.model, read(ctx, run.artifacts["estimator"]), rows, int(labels.sum()))
+    unseen, metrics = None, {}
+    if "test_scores" in run.artifacts:
+        unseen = np.frombuffer(ctx.blobs.get(ctx.system, run.artifacts["test_scores"]), np.float64)
+    else:
+        metrics = cross_fitted(spec, rows, labels, run.parameters, run.seed)
+    return {
+        "engine": compiled.engine,
+        "artifact": ctx.blobs.put(ctx.system, compiled.artifact),
+        "proof": msgspec.to_builtins(compiled.proof),
+        "golden": golden(ctx, compiled.runtime, rows),
+        "reference": reference(ctx, spec.features.columns, rows, unseen),
+        "metrics": {**run.metrics, **metrics},
+    }
 
 
 def compile_estimator(name: str, estimator: Any, rows: Matrix, positives: int) -> Compiled:

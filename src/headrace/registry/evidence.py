@@ -9,7 +9,6 @@ import numpy as np
 
 from headrace.engines.context import Context
 from headrace.kernel.errors import HeadraceError
-from headrace.registry.proving import evenly_spaced
 from headrace.registry.runtimes import Runtime
 from headrace.statistics.histograms import bin_counts, quantile_edges
 from headrace.statistics.metrics import average_precision, log_loss
@@ -18,6 +17,11 @@ from headrace.training.estimators import Matrix, fit, scores
 from headrace.training.types import ModelSpec
 
 GOLDEN_ROWS = 32
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """At most `most` of the indices 0 .. count - 1, the first and the last among them."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 def golden(ctx: Context, runtime: Runtime, rows: Matrix) -> str:

@@ -8,22 +8,25 @@ onnxmltools rounds LightGBM's thresholds to the nearest float32, which may lie a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from lightgbm import LGBMClassifier
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, compose, helper
+from onnxmltools import convert_lightgbm
+from onnxmltools.convert.common.data_types import FloatTensorType as LightGbmFloats
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from sklearn.pipeline import Pipeline
 
-if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+from headrace.registry.types import INPUT, SCORE
 
 OPSET, ML_OPSET, IR_VERSION = 15, 3, 8
-INPUT, SCORE = "rows", "score"
 
 
 def onnx_graph(estimator: Any, features: int, *, wide: bool) -> bytes:
     """The serialised graph. `wide`: the steps before the model work in float64, as in scikit-learn, and only the model
     in float32, as scikit-learn's trees do; the input is then float64. Raises whatever the converters raise."""
-    from onnx import compose, helper
-
     head, model = split(estimator)
     if head is None:
         graph = _model_graph(model, features).graph
@@ -40,8 +43,6 @@ def onnx_graph(estimator: Any, features: int, *, wide: bool) -> bytes:
 
 def split(estimator: Any) -> tuple[Any, Any]:
     """The steps before the model (None without any), and the model itself."""
-    from sklearn.pipeline import Pipeline
-
     if not isinstance(estimator, Pipeline):
         return None, estimator
     steps = [(name, step) for name, step in estimator.steps if step not in (None, "passthrough")]
@@ -49,9 +50,6 @@ def split(estimator: Any) -> tuple[Any, Any]:
 
 
 def _head_graph(head: Any, features: int, *, wide: bool) -> ModelProto:
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-
     kind = DoubleTensorType if wide else FloatTensorType
     made: ModelProto = convert_sklearn(
         head, initial_types=[(INPUT, kind([None, features]))], target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET}
@@ -60,13 +58,8 @@ def _head_graph(head: Any, features: int, *, wide: bool) -> ModelProto:
 
 
 def _model_graph(model: Any, features: int) -> ModelProto:
-    from lightgbm import LGBMClassifier
-
     if isinstance(model, LGBMClassifier):
         return _lightgbm_graph(model, features)
-    from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import FloatTensorType
-
     made: ModelProto = convert_sklearn(
         model, initial_types=[(INPUT, FloatTensorType([None, features]))], options={id(model): {"zipmap": False}},
         target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
@@ -75,11 +68,8 @@ def _model_graph(model: Any, features: int) -> ModelProto:
 
 
 def _lightgbm_graph(model: Any, features: int) -> ModelProto:
-    from onnxmltools import convert_lightgbm
-    from onnxmltools.convert.common.data_types import FloatTensorType
-
     made: ModelProto = convert_lightgbm(
-        model, initial_types=[(INPUT, FloatTensorType([None, features]))], zipmap=False, target_opset=OPSET
+        model, initial_types=[(INPUT, LightGbmFloats([None, features]))], zipmap=False, target_opset=OPSET
     )
     below: dict[tuple[int, float], float] = {}
     for feature, threshold in lightgbm_thresholds(model):
@@ -127,8 +117,6 @@ def _width(graph: GraphProto, features: int) -> int:
 
 def _join(before: GraphProto, graph: GraphProto, *, wide: bool) -> None:
     """Put the nodes of `before` in front of the model's, with a cast to float32 between."""
-    from onnx import TensorProto, helper
-
     names = [before.output[0].name], [INPUT]
     cast = helper.make_node("Cast", *names, to=TensorProto.FLOAT) if wide else helper.make_node("Identity", *names)
     nodes = [*before.node, cast, *graph.node]
@@ -141,8 +129,6 @@ def _join(before: GraphProto, graph: GraphProto, *, wide: bool) -> None:
 
 def _score_only(graph: GraphProto) -> None:
     """Leave one output, the last column of `probabilities`, and only the nodes that it needs."""
-    from onnx import TensorProto, helper
-
     (probabilities,) = [output.name for output in graph.output if output.name.startswith("prob")]
     graph.initializer.append(helper.make_tensor("score/column", TensorProto.INT64, [], [1]))
     graph.node.append(helper.make_node("Gather", [probabilities, "score/column"], [SCORE], name="score/gather", axis=1))

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from lightgbm import LGBMClassifier
+from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
 
+from headrace.registry.evidence import evenly_spaced
 from headrace.registry.graphs import float32_below, lightgbm_thresholds, split
 from headrace.registry.types import Proof
 from headrace.training.estimators import Matrix, scores
@@ -22,11 +26,6 @@ def proof_rows(rows: Matrix) -> Matrix:
     """At most `ROWS` of the dataset's rows, evenly spaced."""
     chosen: Matrix = rows[evenly_spaced(len(rows), ROWS)]
     return chosen
-
-
-def evenly_spaced(count: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """At most `most` of the indices 0 .. count - 1, the first and the last among them."""
-    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 def prove(estimator: Any, runtime: Any, rows: Matrix, positives: int) -> Proof:
@@ -82,10 +81,6 @@ def threshold_rows(estimator: Any, rows: Matrix) -> Matrix:
 
 
 def _splits(estimator: Any) -> list[tuple[int, float]]:
-    from lightgbm import LGBMClassifier
-    from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier, RandomForestClassifier
-    from sklearn.tree import DecisionTreeClassifier
-
     head, model = split(estimator)
     if head is not None:
         return []

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from headrace.kernel.errors import InvalidInput
+from headrace.kernel.errors import CheckFailed, InvalidInput
 
 INPUT_TYPES: dict[str, type[np.floating]] = {"tensor(float)": np.float32, "tensor(double)": np.float64}
 
@@ -20,7 +20,9 @@ INPUT_TYPES: dict[str, type[np.floating]] = {"tensor(float)": np.float32, "tenso
 class Runtime(Protocol):
     """A loaded model. `score` maps float64 [n, F] (null is NaN) to float64 [n]; not thread-safe for LightGBM."""
 
-    def score(self, matrix: np.ndarray) -> np.ndarray: ...
+    def score(self, matrix: np.ndarray) -> np.ndarray:
+        """CheckFailed when the model fails on a row, InvalidInput when it does not take such rows."""
+        ...
 
 
 class OnnxRuntime:
@@ -55,7 +57,10 @@ class OnnxRuntime:
         self._outputs = [next((name for name in outputs if "prob" in name), outputs[0])]
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
-        (found,) = self._session.run(self._outputs, {self._input: matrix.astype(self._dtype)})
+        try:
+            (found,) = self._session.run(self._outputs, {self._input: matrix.astype(self._dtype)})
+        except Exception as error:  # (the errors of ONNX Runtime have no class in common)
+            raise CheckFailed(f"{type(error).__name__}: {error}", hint="mend the model, and register it again") from error
         column = found[:, -1] if found.ndim == 2 else found
         return np.asarray(column, dtype=np.float64)
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 Engine = Literal["onnx", "lightgbm"]
+INPUT, SCORE = "rows", "score"
+"""What a compiled graph calls its input and its output."""
 VersionNumber = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 """A number that a version can have: what the catalog's column holds."""
 

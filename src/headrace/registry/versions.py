@@ -17,9 +17,8 @@ from headrace.kernel.ids import content_hash, new_id
 from headrace.kernel.times import format_time
 from headrace.ledger import outbox
 from headrace.registry import lineage
-from headrace.registry.graphs import INPUT, SCORE
 from headrace.registry.tables import APPROVALS, VERSIONS
-from headrace.registry.types import Approval, Edge, ModelVersion, Proof
+from headrace.registry.types import INPUT, SCORE, Approval, Edge, ModelVersion, Proof
 from headrace.training import runs
 from headrace.training.jobs import run_in_child
 from headrace.training.types import ModelSpec, Run
@@ -113,7 +112,7 @@ def _of_run(ctx: Context, spec: ModelSpec, run_id: str) -> ModelVersion:
     if earlier is not None:
         return earlier
     _check_definitions(ctx, spec, run)
-    facts = run_in_child(ctx, f"registering run `{run_id}`", "headrace.registry.child:compile_run", {"run": run_id})
+    facts = run_in_child(ctx, f"registering run `{run_id}`", "headrace.registry.compiling:compile_run", {"run": run_id})
     content = {"dataset": dataset(ctx, run.dataset).content_hash, "code": run.code_hash, "parameters": run.parameters,
                "seed": run.seed}  # fmt: skip
     signature = _signature(spec, INPUT, SCORE)
@@ -136,7 +135,7 @@ def _of_file(ctx: Context, spec: ModelSpec, path: Path) -> ModelVersion:
         return earlier
     known = _dataset_for(ctx, spec)
     arguments = {"model": spec.name, "artifact": digest, "dataset": known}
-    facts = run_in_child(ctx, f"registering `{path}`", "headrace.registry.child:inspect_artifact", arguments)
+    facts = run_in_child(ctx, f"registering `{path}`", "headrace.registry.inspecting:inspect_artifact", arguments)
     made = {**facts, "engine": "onnx", "artifact": digest, "proof": None, "metrics": {}, "run": None, "dataset": None}
     return _enter(ctx, spec, same, {**made, "signature": _signature(spec, "", "")}, {}, _definitions(spec), [])
 

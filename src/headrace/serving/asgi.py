@@ -127,24 +127,20 @@ class PredictionApp:
     def begin(self, url: bytes, headers: Headers, body: bytes, answered: Callable[[Answer], None]) -> None:
         """Answer a POST to a prediction route; the body is whole and small."""
         door = self._direct[url]
+        given = dict(headers)
         try:
-            answer = self._begin(door, dict(headers), body)
+            authorize(self._authenticate(given), door.asks)
+            answer = door.begin(body, key_of(given))
         except Exception as error:  # noqa: BLE001 - every request is answered
             answered(self._failed(url.decode(), error))
             return
         answer.add_done_callback(lambda done: answered(self._answer(url, door, done)))
 
-    def _begin(self, door: Door, headers: Mapping[bytes, bytes], body: bytes) -> asyncio.Future[Any]:
-        authorize(self._authenticate(headers), door.asks)
-        return door.begin(body, key_of(headers))
-
     def _answer(self, url: bytes, door: Door, done: asyncio.Future[Any]) -> Answer:
-        try:
-            return 200, door.render(done.result()), []
-        except Exception as error:  # noqa: BLE001 - every request is answered
-            return self._failed(url.decode(), error)
+        error = done.exception()
+        return (200, door.render(done.result()), []) if error is None else self._failed(url.decode(), error)
 
-    def _failed(self, path: str, error: Exception) -> Answer:
+    def _failed(self, path: str, error: BaseException) -> Answer:
         if not isinstance(error, HeadraceError):
             LOG.error("request failed", path=path, error=repr(error))
             return answer_to(HeadraceError("the server failed on this request", hint="its log says why"))

@@ -90,8 +90,8 @@ class LoadedVersion:
     def _score(self, matrix: np.ndarray) -> list[Scored]:
         try:
             scores = self.runtime.score(matrix).tolist()
-        except Exception as error:  # noqa: BLE001 - a model is foreign code; the failure is logged and answered
-            return [(None, f"{type(error).__name__}: {error}"[:500])] * len(matrix)
+        except HeadraceError as error:  # (it is logged and answered)
+            return [(None, error.message[:500])] * len(matrix)
         return [(s, None) if 0.0 <= s <= 1.0 else (None, f"the score {s} is outside [0, 1]") for s in scores]
 
 

@@ -26,6 +26,7 @@ from payments import EVENT, reports  # noqa: E402
 
 SYSTEM = EXAMPLE / "system.py"
 DAYS = 60
+SMALL = 20_000
 TRAIN_FROM_DAY, TRAIN_TO_DAY = 38, 50
 FIRST_ID = 1 << 40
 """Ids of asked payments: none of the history."""

@@ -10,20 +10,19 @@ the log once. 5.1 GB of CSV are 37 million orders and need some 25 GB of disk.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import measuring
 import msgspec
 import numpy as np
 import polars as pl
-import psutil
+from figures import Report, parse, parser
+from measuring import HEADRACE
 
 from headrace.engines.context import Context
 from headrace.engines.open import open_context
@@ -104,62 +103,54 @@ def write(path: Path, size: float) -> int:
     return rows
 
 
-def watched(command: list[str], stop: Callable[[], bool]) -> str:
-    """Run the command and watch its processes, killed as soon as `stop` says so."""
-    started, peak, cpu = time.perf_counter(), 0, 0.0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        parent = psutil.Process(process.pid)
-        while process.poll() is None:
-            found = [parent, *parent.children(recursive=True)]
-            peak = max(peak, sum(one.memory_info().rss for one in found))
-            cpu = sum(sum(one.cpu_times()[:2]) for one in found)
-            if stop():
-                process.kill()
-            time.sleep(0.25)
-    if process.returncode not in (0, -9):
-        sys.exit(f"`{' '.join(command)}` ended with {process.returncode}")
-    how = "killed after" if process.returncode else "done in"
-    return f"{how} {time.perf_counter() - started:.0f} s, CPU {cpu:.0f} s, peak memory {peak / 1e6:.0f} MB"
-
-
-def check(ctx: Context, rows: int) -> None:
+def check(ctx: Context, rows: int) -> str:
     seen, offset = np.zeros(rows, np.int64), 0
     decode = msgspec.json.Decoder(OrderId).decode
     while values := ctx.events.read(TOPIC, 0, offset, max_records=65_536).values:
         np.add.at(seen, [decode(value).order_id for value in values], 1)
         offset += len(values)
-    print(f"events {offset:,}: orders once {(seen == 1).sum():,}, missing {(seen == 0).sum():,}, twice {(seen > 1).sum():,}")
+    found = f"{offset:,} events: {(seen == 1).sum():,} orders once, {(seen == 0).sum():,} missing, {(seen > 1).sum():,} twice"
     if offset != rows or not (seen == 1).all():
-        sys.exit("not every order is in the log once")
+        sys.exit(f"not every order is in the log once: {found}")
+    return found
 
 
-def measure(folder: Path, size: float, kind: str, *, kill: bool) -> None:
+def measure(report: Report, folder: Path, size: float, kind: str, *, kill: bool) -> None:
     (folder / "shop.py").write_text(SYSTEM)
     given, data = folder / f"orders.{kind}", folder / "data"
     rows = write(given, size)
-    print(f"{given.name}: {rows:,} orders, {given.stat().st_size / 1e9:.2f} GB", flush=True)
-    headrace = str(Path(sys.executable).parent / "headrace")
+    title = f"{kind}, {given.stat().st_size / 1e9:.2f} GB, {rows:,} orders"
+    measuring.progress(title)
     with subprocess.Popen(
-        [headrace, "run", str(folder / "shop.py"), "--data", str(data), "--port", "0"], stdout=subprocess.PIPE
+        [HEADRACE, "run", str(folder / "shop.py"), "--data", str(data), "--port", "0"], stdout=subprocess.PIPE
     ) as run:
         assert run.stdout is not None
         run.stdout.readline()
         run.terminate()
     specs = load_system(str(folder / "shop.py")).specs()
     with closing(open_context(Settings(data=data), "shop", specs, clock=RealEventClock())) as ctx:
-        command = [headrace, "ingest", "order", str(given), "--data", str(data)]
+        command = [HEADRACE, "ingest", "order", str(given), "--data", str(data)]
+        found = []
         if kill:
-            print(watched(command, lambda: ctx.events.end(TOPIC, 0) >= rows // 4), flush=True)
-        print(watched(command, lambda: False), flush=True)
-        check(ctx, rows)
+            killed = measuring.run(command, watch=lambda: ctx.events.end(TOPIC, 0) >= rows // 4)
+            found.append(row(f"{title}, killed after {ctx.events.end(TOPIC, 0):,} of them", killed))
+        found.append(row("and given again" if kill else title, measuring.run(command)))
+        report.table(["file", "seconds", "CPU s", "peak MB"], found)
+        report.say(f"In the log: {check(ctx, rows)}.")
+
+
+def row(title: str, run: measuring.Run) -> list[str]:
+    return [title, f"{run.seconds:,.0f}", f"{run.cpu_seconds:,.0f}", f"{run.peak_mb:,.0f}"]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gb", type=float, default=5.1)
-    parser.add_argument("--format", choices=("csv", "ndjson.gz"), default="csv")
-    parser.add_argument("--kill", action="store_true")
-    parser.add_argument("--folder", type=Path)
-    options = parser.parse_args()
+    made = parser(__doc__, runs=1)
+    made.add_argument("--gb", type=float, default=5.1)
+    made.add_argument("--format", choices=("csv", "ndjson.gz"), default="csv")
+    made.add_argument("--kill", action="store_true")
+    made.add_argument("--folder", type=Path)
+    options = parse(made)
+    part = Report(f"import of {options.format}{', killed' if options.kill else ''}", options)
     with tempfile.TemporaryDirectory(dir=options.folder or Path.cwd()) as scratch:
-        measure(Path(scratch), options.gb * 1e9, options.format, kill=options.kill)
+        measure(part, Path(scratch), 1e6 if options.small else options.gb * 1e9, options.format, kill=options.kill)
+    part.end("headrace", "polars", "numpy")

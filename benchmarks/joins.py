@@ -1,21 +1,21 @@
 """The point-in-time join: `headrace features join` against DuckDB's ASOF join and Feast, cold, on the same unsorted files.
 
-    python benchmarks/joins.py [--rows 1000000] [--runs 5] [--peers] [--friendly] [--limit SECONDS]
+    python benchmarks/joins.py [--rows 1000000] [--runs 5] [--peers] [--friendly]
     python benchmarks/joins.py --scaling
 
 1,000,000 labels are joined with 3 views of `--rows` rows each, 4 float32 columns, 100,000 users, 30 days of TTL; of equal
 event times the last created counts. Friendly tables, and hostile ones (`benchmarks/join_tables.py`). All sides write the
 labels with 12 columns as Parquet; ours alone keeps their order. With --peers Feast runs, in its own environment: its DuckDB
-store, and once its default one. `--limit` stops a run after so many seconds of CPU time. The answers are compared, labels
-that are lost counted. `as known` is ours without what was created after the label's time, which DuckDB's join cannot ask.
+store, and twice its default one, which pairs each label with every row of its key. A peer that takes longer than `--limit`
+seconds or more than `--memory` GB is stopped and not measured. The answers are compared, labels that are lost counted.
+`as known` is ours without what was created after the label's time, which DuckDB's join cannot ask.
 
-With --scaling only ours, once, by the number of rows: this join, and `headrace features backfill` of twelve windows.
+With --scaling only ours, by the number of rows: this join, and `headrace features backfill` of twelve windows.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -24,16 +24,19 @@ from pathlib import Path
 
 import measuring
 import polars as pl
+from figures import PROCESSES, Report, parse, parser, process_row, spread
 from join_tables import COLUMNS, VIEWS, write_spec, write_tables
 from large import write_payments
+from measuring import HEADRACE, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks/peers"
-HEADRACE = str(Path(sys.executable).with_name("headrace"))
-LABELS = 1_000_000
+LABELS, SMALL = 1_000_000, 20_000
 SIZES = (100_000, 1_000_000, 10_000_000)
-STORES = {"Feast, duckdb store": "duckdb", "Feast, default store": "dask"}
-QUADRATIC = "it pairs each label with every row of its key: some 1e10 pairs"
+OURS, KNOWN, DUCKDB = "headrace", "headrace, as known", "DuckDB ASOF"
+STORES = {"Feast, DuckDB store": "duckdb", "Feast, default store": "dask"}
+DEFAULT_RUNS = 2
+AIMS = {1_000_000: 1.5, 10_000_000: 6.0}
+"""Seconds, by the rows of each view."""
 
 
 def ours(spec: Path, out: Path) -> list[str]:
@@ -50,90 +53,100 @@ def feast(folder: Path, spec: Path, store: str, out: Path) -> list[str] | str:
     return [*command, "join", str(spec), str(repo), str(out)]
 
 
-def differences(mine: Path, theirs: Path) -> str:
+def differences(mine: Path, theirs: Path) -> list[str]:
     """How many labels the other side lost, and how many of the others have any different value."""
     columns = [f"{view}__value_{number}" for view in VIEWS for number in range(COLUMNS)]
     left, right = (pl.read_parquet(path, columns=["id", *columns]) for path in (mine, theirs))
     both = left.join(right, on="id", how="inner", suffix="_other")
     other = (pl.col(f"{name}_other").cast(pl.Float32).fill_nan(None) for name in columns)
     different = both.select(pl.any_horizontal(pl.col(n).ne_missing(o) for n, o in zip(columns, other, strict=True)))
-    return f"{len(left) - right['id'].n_unique():,} labels lost, {int(different.to_series().sum()):,} of the rest differ"
+    return [f"{len(left) - right['id'].n_unique():,}", f"{int(different.to_series().sum()):,}"]
 
 
-def compare(rows: int, options: argparse.Namespace, *, hostile: bool) -> None:
+def compare(options: argparse.Namespace, report: Report, *, hostile: bool) -> None:
+    labels = SMALL if options.small else LABELS
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        write_tables(folder, labels=LABELS, rows=rows, hostile=hostile)
+        write_tables(folder, labels=labels, rows=options.rows, hostile=hostile)
         spec, known = (write_spec(folder, hostile=hostile, as_known=as_known) for as_known in (False, True))
-        outs = {side: folder / f"{number}.parquet" for number, side in enumerate(("headrace", "DuckDB ASOF", *STORES))}
-        duckdb = [sys.executable, str(PEERS / "duckdb_join.py"), str(spec), str(outs["DuckDB ASOF"])]
+        outs = {side: folder / f"{number}.parquet" for number, side in enumerate((OURS, DUCKDB, *STORES))}
         sides: dict[str, list[str] | str] = {
-            "headrace": ours(spec, outs["headrace"]),
-            "headrace, as known": ours(known, folder / "known.parquet"),
-            "DuckDB ASOF": duckdb,
+            OURS: ours(spec, outs[OURS]),
+            KNOWN: ours(known, folder / "known.parquet"),
+            DUCKDB: [sys.executable, str(PEERS / "duckdb_join.py"), str(spec), str(outs[DUCKDB])],
         }
-        for side, store in STORES.items() if options.peers else ():
-            pairs = store == "dask" and (hostile or rows > LABELS)
-            sides[side] = QUADRATIC if pairs else feast(folder, spec, store, outs[side])
-        measured = measuring.alternate(sides, runs=options.runs, once=["Feast, default store"], limit=options.limit)
-        title = "two text keys, Zipf, late rows" if hostile else "one integer key"
-        measuring.show(f"{LABELS:,} labels x {len(VIEWS)} views of {rows:,} rows, {title}", measured, "headrace")
-        show_differences(measured, outs)
+        for side, store in STORES.items():
+            sides[side] = feast(folder, spec, store, outs[side]) if options.peers else "without `--peers`"
+        limits = measuring.Limits(options.limit, options.memory * 1e3)
+        fewer = {side: DEFAULT_RUNS for side, store in STORES.items() if store == "dask"}
+        measured = measuring.alternate(sides, OURS, runs=options.runs, limits=limits, fewer=fewer)
+        kind = "hostile: two text keys, Zipf, late rows" if hostile else "friendly: one integer key"
+        report.say(f"{labels:,} labels, {len(VIEWS)} views of {options.rows:,} rows, {kind}:")
+        show(report, measured, outs)
+        mine = measured[OURS]
+        if labels == LABELS and options.rows in AIMS and not hostile and not isinstance(mine, str):
+            report.aim(
+                "a median of friendly data", AIMS[options.rows], sorted(run.seconds for run in mine)[len(mine) // 2], " s"
+            )
 
 
-def show_differences(measured: Mapping[str, measuring.Measured], outs: Mapping[str, Path]) -> None:
-    for side, out in outs.items():
-        if side != "headrace" and not isinstance(measured.get(side, ""), str):
-            print(f"  {side}: {differences(outs['headrace'], out)}", flush=True)
+def show(report: Report, measured: Mapping[str, measuring.Measured], outs: Mapping[str, Path]) -> None:
+    rows, base = [], measured[OURS]
+    assert not isinstance(base, str)
+    for side, runs in measured.items():
+        compared = side in outs and side != OURS and not isinstance(runs, str)
+        rows.append([*process_row(side, runs, base), *(differences(outs[OURS], outs[side]) if compared else ())])
+    report.table([*PROCESSES, "labels lost", "others that differ"], rows)
 
 
-def scaling(options: argparse.Namespace) -> None:
-    print("\nscaling, one run each: rows, seconds, CPU seconds, peak memory of the one process")
-    for rows in SIZES:
+def scaling(options: argparse.Namespace, report: Report) -> None:
+    """Ours by the number of rows."""
+    report.say("The labels are a tenth of the rows of each of the three views; the payments as many as the rows:")
+    found = []
+    for rows in SIZES[:1] if options.small else SIZES:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
             folder = Path(name)
             write_tables(folder, labels=rows // 10, rows=rows, hostile=False)
             spec = write_spec(folder, hostile=False, as_known=True)
-            line(f"join of {rows // 10:,} labels x 3 x {rows:,}", ours(spec, folder / "out.parquet"))
-    for rows in SIZES:
-        with tempfile.TemporaryDirectory(dir=options.folder) as name:
-            folder = Path(name)
-            given, reports = write_payments(folder, rows, in_order=False)
-            command = [
-                HEADRACE, "features", "backfill", str(ROOT / "examples/fraud/system.py"), "--stream", f"transaction={given}",
-                "--stream", f"fraud_report={reports}", "--spine", "transaction", "--order-by", "tx_id",
-                "--features", "customer,terminal", "--memory", "60GB", "--out", str(folder / "out.parquet"), "--json",
+            join = ours(spec, folder / "out.parquet")
+            payments, reports = write_payments(folder, rows, in_order=False)
+            backfill = [
+                HEADRACE, "features", "backfill", str(ROOT / "examples/fraud/system.py"),
+                "--stream", f"transaction={payments}", "--stream", f"fraud_report={reports}", "--spine", "transaction",
+                "--order-by", "tx_id", "--features", "customer,terminal", "--out", str(folder / "out.parquet"), "--json",
             ]  # fmt: skip
-            line(f"backfill of {rows:,} payments", command)
-
-
-def line(title: str, command: list[str]) -> None:
-    found = measuring.run(command)
-    assert not isinstance(found, str)
-    print(f"  {title:<42} {found.seconds:7.2f} s  cpu {found.cpu_seconds:7.2f} s  peak {found.peak_mb:6.0f} MB", flush=True)
+            sides = {f"join, {rows:,}": join, f"backfill of twelve windows, {rows:,}": backfill}
+            for side, runs in measuring.alternate(sides, "", runs=options.runs).items():
+                if isinstance(runs, str):
+                    sys.exit(f"{side}: {runs}")
+                peak = f"{max(run.peak_mb for run in runs):,.0f}"
+                cells = [spread([run.seconds for run in runs]), spread([run.cpu_seconds for run in runs]), peak, str(len(runs))]
+                found.append([side, *cells])
+    report.table(PROCESSES[:5], found)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=LABELS)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--limit", type=int, default=600)
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--scaling", action="store_true")
-    parser.add_argument("--friendly", action="store_true", help="only friendly tables")
-    parser.add_argument("--folder", type=Path, help="for the tables, some GB of them [the temporary folder]")
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--rows", type=int, default=LABELS)
+    made.add_argument("--limit", type=float, default=600, metavar="SECONDS")
+    made.add_argument("--memory", type=float, default=12, metavar="GB")
+    made.add_argument("--peers", action="store_true", help="Feast, too")
+    made.add_argument("--scaling", action="store_true")
+    made.add_argument("--friendly", action="store_true", help="only friendly tables")
+    made.add_argument("--folder", type=Path, help="for the tables, some GB of them [the temporary folder]")
+    options = parse(made)
+    name = "joins" if options.rows == LABELS else f"joins of {options.rows:,}"
+    if options.small:
+        options.rows = SMALL
+    report = Report("scaling" if options.scaling else name, options)
     if options.scaling:
-        scaling(options)
+        scaling(options, report)
     else:
         for hostile in (False,) if options.friendly else (False, True):
-            compare(options.rows, options, hostile=hostile)
-        feast_python = measuring.peer("feast")
-        if options.peers and not isinstance(feast_python, str):
-            asked = "from importlib.metadata import version as v; print('  Feast', v('feast'), 'with DuckDB', v('duckdb'))"
-            subprocess.run([str(feast_python), "-c", asked], check=True)
-    print(measuring.machine("headrace", "polars", "numpy", "duckdb"))
-    print(f"  all sides with their defaults, on every core; load of the machine at the end: {os.getloadavg()[0]:.1f}")
+            compare(options, report, hostile=hostile)
+    python = measuring.peer("feast")
+    theirs = "" if isinstance(python, str) or not options.peers else measuring.versions_of(python, "feast", "duckdb") + " below"
+    report.end("headrace", "polars", "numpy", "duckdb", peers=theirs)
 
 
 if __name__ == "__main__":

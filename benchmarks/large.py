@@ -3,32 +3,29 @@
     python benchmarks/large.py [--events 100000000] [--memory 6GB] [--folder DIR] [--keyless]
 
 Writes the payments (unsorted but for --in-order, 1 % reported as fraud 7 days later) into DIR, by default a temporary
-folder of the working directory, runs the command once, and prints the time, the peak memory of all its processes, and the
-most that it had on disk. 1e8 events need some 35 GB of disk. `--keyless`: the features of all payments together instead,
+folder of the working directory, runs the command, and prints the time, the peak memory of all its processes, and the most
+that it had on disk. 1e8 events need some 35 GB of disk. `--keyless`: the features of all payments together instead,
 of `benchmarks/keyless_system.py`, which no key parts, the payments in order of their time: a late event makes every window
 that it is in be gathered, and here that would be all of them.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import measuring
 import numpy as np
 import polars as pl
-import psutil
+from figures import Report, parse, parser
+from measuring import HEADRACE, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 DAYS = 180
 EPOCH = 20_000 * 86_400_000_000
 PART = 4_000_000
 """Rows that are generated at once."""
+SMALL = 100_000
 
 
 def write_payments(folder: Path, events: int, *, in_order: bool) -> tuple[Path, Path]:
@@ -57,24 +54,17 @@ def write_payments(folder: Path, events: int, *, in_order: bool) -> tuple[Path, 
     return given, reports
 
 
-def watched(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """(seconds, peak GB of memory of the process and its children, peak GB on disk beside what was there)."""
-    before = size_of(folder)
-    started = time.perf_counter()
-    with subprocess.Popen(command) as process:
-        parent = psutil.Process(process.pid)
-        memory = disk = 0.0
-        while process.poll() is None:
-            try:
-                found = [parent, *parent.children(recursive=True)]
-                memory = max(memory, sum(one.memory_info().rss for one in found))
-            except psutil.NoSuchProcess:
-                pass
-            disk = max(disk, size_of(folder) - before)
-            time.sleep(0.25)
-    if process.returncode:
-        sys.exit(f"`{' '.join(command)}` ended with {process.returncode}")
-    return time.perf_counter() - started, memory / 1e9, disk / 1e9
+class Disk:
+    """The most that the folder held beside what was there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = size_of(folder)
+        self.peak_gb = 0.0
+
+    def __call__(self) -> bool:
+        self.peak_gb = max(self.peak_gb, (size_of(self._folder) - self._before) / 1e9)
+        return False
 
 
 def size_of(folder: Path) -> float:
@@ -88,13 +78,16 @@ def size_of(folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=100_000_000)
-    parser.add_argument("--memory", default="6GB")
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--in-order", action="store_true")
-    parser.add_argument("--keyless", action="store_true")
-    options = parser.parse_args()
+    made = parser(__doc__, runs=1)
+    made.add_argument("--events", type=int, default=100_000_000)
+    made.add_argument("--memory", default="6GB")
+    made.add_argument("--folder", type=Path)
+    made.add_argument("--in-order", action="store_true")
+    made.add_argument("--keyless", action="store_true")
+    options = parse(made)
+    if options.small:
+        options.events = SMALL
+    report = Report("large, keyless" if options.keyless else "large", options)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="large-", dir="."))
     folder.mkdir(exist_ok=True)
     try:
@@ -106,21 +99,25 @@ def main() -> None:
             chosen = ["benchmarks/keyless_system.py", "at", "every,counted,newest"]
         system, order_by, features, *more = chosen
         command = [
-            str(Path(sys.executable).with_name("headrace")), "features", "backfill", str(ROOT / system),
-            "--stream", f"transaction={given}", *more, "--spine", "transaction", "--order-by", order_by,
-            "--features", features, "--memory", options.memory, "--out", str(folder / "features.parquet"), "--json",
+            HEADRACE, "features", "backfill", str(ROOT / system), "--stream", f"transaction={given}", *more,
+            "--spine", "transaction", "--order-by", order_by, "--features", features, "--memory", options.memory,
+            "--out", str(folder / "features.parquet"), "--json",
         ]  # fmt: skip
-        print(" ".join(command), flush=True)
-        seconds, memory, disk = watched(command, folder)
-        print(
-            f"{options.events:,} events, --memory {options.memory}: {seconds:.1f} s, {options.events / seconds:,.0f} events/s,"
-        )
-        print(f"  peak {memory:.2f} GB of memory in all processes, {disk:.1f} GB of disk beside the input")
-        print(measuring.machine("headrace", "polars", "numpy"))
+        rows = []
+        for _ in range(options.runs):
+            disk = Disk(folder)
+            found = measuring.run(command, watch=disk)
+            measuring.progress(f"{found.seconds:.0f} s")
+            rows.append([
+                f"{options.events:,}", options.memory, f"{found.seconds:,.1f}", f"{found.cpu_seconds:,.1f}",
+                f"{options.events / found.seconds:,.0f}", f"{found.peak_mb:,.0f}", f"{disk.peak_gb:.1f}",
+            ])  # fmt: skip
+        report.table(["events", "`--memory`", "seconds", "CPU s", "events/s", "peak MB", "GB of disk beside the input"], rows)
+        report.end("headrace", "polars", "numpy")
     finally:
         if options.folder is None:
             shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

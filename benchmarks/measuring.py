@@ -1,78 +1,108 @@
-"""Cold processes, measured alternately: wall seconds, CPU seconds and peak memory of each, medians with their spread."""
+"""Commands as cold processes: wall seconds, CPU seconds and peak memory of each, several sides in turn; and servers."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
-import statistics
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-_LAUNCHER = """
-import json, resource, signal, subprocess, sys, time
-limit = int(sys.argv[1])
-def limited():
-    if limit:
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
-started = time.perf_counter()
-found = subprocess.run(sys.argv[2:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=limited)
-seconds = time.perf_counter() - started
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-if found.returncode == -signal.SIGXCPU:
-    print(json.dumps(f"stopped after {limit} s of CPU time at {used.ru_maxrss / 1024 ** 2:.1f} GB"))
-    sys.exit()
-if found.returncode:
-    sys.exit(f"it ended with {found.returncode}: {found.stdout.decode(errors='replace')}")
-print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
-"""
+ROOT = Path(__file__).resolve().parent.parent
+HEADRACE = str(Path(sys.executable).with_name("headrace"))
+PATIENCE_SECONDS = 120.0
+ENVIRONMENT = {**os.environ, "FEAST_USAGE": "False"}
+Command = Sequence[object]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One process from its start to its end."""
+    """One command from its start to its end. Memory is that of all its processes; `printed` its standard output."""
 
     seconds: float
     cpu_seconds: float
     peak_mb: float
+    printed: str
+
+    @property
+    def found(self) -> Any:
+        """The JSON of the last line it printed."""
+        return json.loads(self.printed.splitlines()[-1])
 
 
-def run(command: Sequence[str], *, limit: int = 0) -> Run | str:
-    """Run the command to its end; a failure shows its output and ends the benchmark. `limit`: it is stopped after so many
-    seconds of CPU time, 0 for none, and the answer says so.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What ends a command, None for no limit: seconds, MB of all its processes; and the core that it is held on."""
 
-    A process of its own starts it: a child begins with the peak memory of whoever starts it, which here holds the data.
-    """
-    launched = subprocess.run(
-        [sys.executable, "-c", _LAUNCHER, str(limit), *map(str, command)], capture_output=True, text=True, check=False
-    )
-    if launched.returncode:
-        sys.exit(f"`{' '.join(map(str, command))}` failed:\n{launched.stderr}")
-    found = json.loads(launched.stdout)
-    return found if isinstance(found, str) else Run(*found)
+    seconds: float | None = None
+    memory_mb: float | None = None
+    core: int | None = None
 
 
+NONE = Limits()
 Measured = list[Run] | str
 """The runs of a side, or why it is not measured."""
 
 
+def attempt(command: Command, limits: Limits = NONE, watch: Callable[[], bool] | None = None) -> Run | str:
+    """Run the command to its end; why there is no result, when it passes a limit or fails.
+
+    `watch` is called four times a second; the command is killed once it answers true, and its result says what it took till
+    then.
+    """
+    asked = json.dumps({"seconds": limits.seconds, "memory_mb": limits.memory_mb, "core": limits.core})
+    launcher = subprocess.Popen(
+        [sys.executable, ROOT / "benchmarks/launch.py", asked, *map(str, command)], stdout=subprocess.PIPE, env=ENVIRONMENT
+    )
+    killed = False
+    try:
+        while True:
+            try:
+                found = json.loads(launcher.communicate(timeout=0.25 if watch else None)[0])
+                break
+            except subprocess.TimeoutExpired:
+                if watch is not None and not killed and watch():
+                    killed = True
+                    launcher.terminate()
+    finally:
+        launcher.terminate()
+    if found["stopped"]:
+        return str(found["stopped"])
+    if found["code"] and not killed:
+        said = found["err"].strip() or found["out"].strip() or "without a word"
+        return f"it ended with {found['code']}: {said.splitlines()[-1]}"
+    return Run(found["seconds"], found["cpu_seconds"], found["peak_mb"], found["out"])
+
+
+def run(command: Command, limits: Limits = NONE, watch: Callable[[], bool] | None = None) -> Run:
+    """As `attempt`; a command without a result ends the benchmark."""
+    found = attempt(command, limits, watch)
+    if isinstance(found, str):
+        sys.exit(f"`{' '.join(map(str, command))}`: {found}")
+    return found
+
+
 def alternate(
-    sides: Mapping[str, Sequence[str]], *, runs: int = 5, once: Sequence[str] = (), limit: int = 0
+    sides: Mapping[str, Command | str], ours: str, *, runs: int, limits: Limits = NONE, fewer: Mapping[str, int] | None = None
 ) -> dict[str, Measured]:
-    """Run every side `runs` times in turn, so that noise falls on all alike. A side is a command, or a text that says why
-    it is not measured; those named in `once` run once; `limit` as in `run`."""
+    """Run every side `runs` times in turn, or as often as `fewer` says, so that noise falls on all alike. A side is a command,
+    or a text that says why it is not measured; one that has no result once is not measured, but for ours, which ends the
+    benchmark. Only the peers have limits."""
     measured: dict[str, Measured] = {name: command if isinstance(command, str) else [] for name, command in sides.items()}
     for number in range(runs):
         for name, command in sides.items():
             before = measured[name]
-            if isinstance(before, str) or (number and name in once):
+            if isinstance(before, str) or number >= (fewer or {}).get(name, runs):
                 continue
-            found = run(command, limit=limit)
-            print(f"  {name}: {found if isinstance(found, str) else f'{found.seconds:.2f} s'}", file=sys.stderr, flush=True)
+            found = run(command) if name == ours else attempt(command, limits)
+            progress(f"{name}: {found if isinstance(found, str) else f'{found.seconds:.2f} s'}")
             if isinstance(found, str):
                 measured[name] = found
             else:
@@ -80,42 +110,51 @@ def alternate(
     return measured
 
 
-def peer(name: str) -> Path | str:
-    """The Python of the environment of a peer that is a package of its own, or why there is none."""
-    folder = Path(__file__).resolve().parent.parent / ".venv-peers" / name
-    return folder / "bin/python" if (folder / "ready").exists() else f"{name} is not installed (`make bench-peers` does it)"
+def progress(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """`median (least-most)`."""
-    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+def peer(package: str, program: str = "python") -> Path | str:
+    """A program of the environment of a peer that is a package of its own, or why there is none."""
+    folder = ROOT / ".venv-peers" / package
+    return folder / "bin" / program if (folder / "ready").exists() else f"no {package} here (`make bench-peers` installs it)"
 
 
-def show(title: str, measured: Mapping[str, Measured], ours: str) -> None:
-    """Print one line a side: median and spread of the seconds, memory, and the ratio to ours."""
-    print(f"\n{title}", flush=True)
-    base = measured[ours]
-    assert not isinstance(base, str)
-    for name, runs in measured.items():
-        if isinstance(runs, str):
-            print(f"  {name:<28} not measured: {runs}")
-            continue
-        seconds = [r.seconds for r in runs]
-        median = statistics.median(seconds)
-        print(
-            f"  {name:<28} {median:8.2f} s  ({min(seconds):.2f}-{max(seconds):.2f}, n={len(seconds)})"
-            f"  cpu {statistics.median(r.cpu_seconds for r in runs):6.2f} s"
-            f"  peak {max(r.peak_mb for r in runs):6.0f} MB  {median / statistics.median(r.seconds for r in base):5.2f} x ours",
-            flush=True,
-        )
+def versions_of(python: Path, *packages: str) -> str:
+    """The versions of packages in another environment."""
+    code = "import sys; from importlib.metadata import version as v; print(', '.join(f'{p} {v(p)}' for p in sys.argv[1:]))"
+    return run([python, "-c", code, *packages]).printed.strip()
 
 
-def machine(*packages: str) -> str:
-    """Cores, Python and the versions of the packages: a line under each benchmark."""
-    found = []
-    for package in packages:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            found.append(f"{package} not installed")
-    return f"  on {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {', '.join(found)}"
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(command: Command, port: int, cwd: Path | None = None) -> Iterator[int]:
+    """A process, of the given id, that accepts connections at the port; it ends with the block. RuntimeError: it does not
+    start."""
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not listens(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"`{' '.join(map(str, command))}` does not start")
+            time.sleep(0.1)
+        yield process.pid
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

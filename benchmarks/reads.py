@@ -3,26 +3,20 @@
     python benchmarks/reads.py [--peers] [--runs 5] [--reads 2000]
 
 Ours is read from the state of a real `headrace run`, by the reader that its services use and through its HTTP interface.
-`--peers` measures Feast with its SQLite and its Redis store, from the environment that `make bench-peers` makes. Each run is a
-fresh process of each side in turn, but for the servers; questions are the same, and the answers of the first ones are
-compared. HTTP is one connection that is kept alive. `benchmarks/request.py` measures windows of two keys.
+`--peers` measures Feast with its SQLite and its Redis store, from the environment that `make bench-peers` makes; the Redis
+server is one of its own, that keeps nothing on disk. Each run is a fresh process of each side in turn, but for the servers;
+questions are the same, and the answers of the first ones are compared. HTTP is one connection that is kept alive.
+`benchmarks/request.py` measures windows of two keys.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,73 +25,35 @@ import fraud_world
 import measuring
 import numpy as np
 import polars as pl
+from figures import Report, parse, parser, quantiles, spread
 
 HERE = Path(__file__).resolve().parent
-PEER = HERE.parent / ".venv-peers/feast/bin"
-USERS, NAMES = 100_000, [f"f{number}" for number in range(10)]
-READS = {1: 1.0, 100: 0.1}
+USERS, SMALL, NAMES = 100_000, 2_000, [f"f{number}" for number in range(10)]
+READS = {1: 1.0, 100: 0.25}
 """How many users a read is of, and the share of `--reads`."""
 OURS, OURS_HTTP = "headrace", "headrace HTTP"
 STORES = {"sqlite": "SQLite", "redis": "Redis"}
 SERVE = ["--no-access-log", "--max-requests", 1 << 30, "-r", 3600]
 """Flags of Feast's server: no log, no worker replaced meanwhile, the registry read once an hour."""
-ENVIRONMENT = {**os.environ, "FEAST_USAGE": "False"}
+AIMS = {1: {OURS: 20, OURS_HTTP: 1000}, 100: {OURS: 250, OURS_HTTP: 1000}}
+"""The p99 in microseconds."""
 Found = dict[str, list[tuple[float, float]] | str]
 """By side the p50 and p99 of every run in microseconds, or why it is not measured."""
 
 
-def users() -> pl.DataFrame:
+def users(number: int) -> pl.DataFrame:
     """A row a user, in any order, all of one moment."""
     random = np.random.default_rng(0)
-    values = {name: random.random(USERS) for name in NAMES}
-    frame = pl.DataFrame({"id": np.arange(USERS), "user_id": random.permutation(USERS), **values})
+    values = {name: random.random(number) for name in NAMES}
+    frame = pl.DataFrame({"id": np.arange(number), "user_id": random.permutation(number), **values})
     return frame.with_columns(at=pl.lit(datetime(2024, 1, 1, tzinfo=UTC)))
 
 
-def questions(folder: Path, size: int, reads: int) -> Path:
+def questions(folder: Path, size: int, reads: int, number: int) -> Path:
     """The users of each read."""
     path = folder / f"questions_{size}.json"
-    path.write_text(json.dumps(np.random.default_rng(size).integers(0, USERS, (reads, size)).tolist()))
+    path.write_text(json.dumps(np.random.default_rng(size).integers(0, number, (reads, size)).tolist()))
     return path
-
-
-def finish(command: list[Any]) -> str:
-    """What the command prints; a failure ends the benchmark."""
-    done = subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True, env=ENVIRONMENT)
-    if done.returncode:
-        sys.exit(f"`{' '.join(map(str, command))}` failed:\n{done.stderr[-2000:]}")
-    return done.stdout
-
-
-def quantiles(taken: list[float]) -> tuple[float, float]:
-    return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def server(command: list[Any], port: int) -> Iterator[None]:
-    """A process that listens to the port."""
-    process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"`{' '.join(map(str, command))}` does not start")
-                time.sleep(0.1)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
 
 
 class Http:
@@ -110,10 +66,10 @@ class Http:
             self.sizes[size].write_text("\n".join(map(json.dumps, asked)))
 
     def measure(self, size: int) -> tuple[float, float]:
-        outcome = json.loads(finish([
+        outcome = measuring.run([
             sys.executable, HERE / "load.py", "--port", self.port, "--path", self.path, "--bodies", self.sizes[size],
             "--connections", 1, "--once",
-        ]))  # fmt: skip
+        ]).found  # fmt: skip
         if outcome["failed"]:
             sys.exit(f"{outcome['failed']} of {outcome['requests']} requests to {self.path} failed: {outcome['failures'][:1]}")
         return outcome["p50_ms"] * 1e3, outcome["p99_ms"] * 1e3
@@ -122,11 +78,11 @@ class Http:
 class Reads:
     """Every side, ready to be asked."""
 
-    def __init__(self, folder: Path, reads: int) -> None:
+    def __init__(self, folder: Path, reads: int, number: int) -> None:
         self.folder = folder
         self.table = folder / "users.parquet"
-        users().write_parquet(self.table)
-        self.asked = {size: questions(folder, size, round(reads * share)) for size, share in READS.items()}
+        users(number).write_parquet(self.table)
+        self.asked = {size: questions(folder, size, round(reads * share), number) for size, share in READS.items()}
         self.commands: dict[str, list[Any]] = {}
         self.http: dict[str, Http] = {}
         self.missing: dict[str, str] = {}
@@ -146,17 +102,18 @@ class Reads:
         self.http[OURS_HTTP] = Http(door.address[1], "/features/user/read", self.folder, bodies)
 
     def feast(self, kind: str, stack: ExitStack) -> None:
+        python, program = measuring.peer("feast"), measuring.peer("feast", "feast")
         folder = self.folder / kind
         folder.mkdir()
-        port = free_port()
+        port = measuring.free_port()
         if kind == "redis":
-            flags = ["--save", "", "--appendonly", "no"]
-            stack.enter_context(server(["redis-server", "--port", port, "--dir", folder, *flags], port))
+            flags = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+            stack.enter_context(measuring.server(["redis-server", "--port", port, "--dir", folder, *flags], port))
         script = HERE / "peers/feast_reads.py"
-        finish([PEER / "python", script, "load", folder, self.table, kind, port])
-        self.commands[f"Feast, {STORES[kind]}"] = [PEER / "python", script, "read", folder]
-        http = free_port()
-        stack.enter_context(server([PEER / "feast", "-c", folder, "serve", "-p", http, *SERVE], http))
+        measuring.run([python, script, "load", folder, self.table, kind, port])
+        self.commands[f"Feast, {STORES[kind]}"] = [python, script, "read", folder]
+        http = measuring.free_port()
+        stack.enter_context(measuring.server([program, "-c", folder, "serve", "-p", http, *SERVE], http))
         bodies = {size: [{"feature_service": "profile", "entities": {"user_id": asked}} for asked in self._bodies(size)]
                   for size in READS}  # fmt: skip
         self.http[f"Feast HTTP, {STORES[kind]}"] = Http(http, "/get-online-features", folder, bodies)
@@ -168,7 +125,7 @@ class Reads:
             for size, sides in found.items():
                 expected = None
                 for name, command in self.commands.items():
-                    answer = json.loads(finish([*command, self.asked[size]]).splitlines()[-1])
+                    answer = measuring.run([*command, self.asked[size]]).found
                     expected = expected or answer["answers"]
                     if answer["answers"] != expected:
                         sys.exit(f"{name} answers otherwise than {OURS}")
@@ -183,31 +140,40 @@ class Reads:
 def not_measured(kind: str, peers: bool) -> str | None:
     """Why a peer is not measured."""
     if not peers:
-        return "not measured: without --peers"
-    if not (PEER / "feast").exists():
-        return "not measured: its environment is missing, `make bench-peers` makes it"
+        return "not measured: without `--peers`"
+    if isinstance(reason := measuring.peer("feast"), str):
+        return f"not measured: {reason}"
     return "not measured: there is no redis-server" if kind == "redis" and shutil.which("redis-server") is None else None
 
 
-def show(found: dict[int, Found]) -> None:
+def show(report: Report, found: dict[int, Found], number: int, runs: int) -> None:
     for size, sides in found.items():
-        print(f"\n{size} of {USERS:,} users, {len(NAMES)} numbers each, microseconds a read")
-        for name, runs in sides.items():
-            if isinstance(runs, str):
-                print(f"  {name:<20} {runs}")
-            else:
-                p50, p99 = ([run[place] for run in runs] for place in (0, 1))
-                print(f"  {name:<20} p50 {measuring.spread(p50, 1):<28} p99 {measuring.spread(p99, 1)}")
+        report.say(f"{size} of {number:,} users, {len(NAMES)} numbers each, microseconds a read; runs: {runs}")
+        rows = []
+        for name, several in sides.items():
+            if isinstance(several, str):
+                rows.append([name, several])
+                continue
+            p50, p99 = ([run[place] for run in several] for place in (0, 1))
+            ours = sides[OURS_HTTP if "HTTP" in name else OURS]
+            ratio = statistics.median(p50) / statistics.median(run[0] for run in ours)  # type: ignore[misc]
+            rows.append([name, spread(p50, 1), spread(p99, 1), f"{ratio:.1f}"])
+        report.table(["", "p50", "p99", "x ours, p50"], rows)
+        for name, aim in AIMS[size].items():
+            report.aim(f"p99 of {name}, {size},", aim, statistics.median(run[1] for run in sides[name]), " us")  # type: ignore[misc]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--reads", type=int, default=2000)
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--peers", action="store_true")
+    made.add_argument("--reads", type=int, default=2000)
+    options = parse(made)
+    number = SMALL if options.small else USERS
+    if options.small:
+        options.reads = 200
+    report, versions = Report("reads", options), ""
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, ExitStack() as stack:
-        sides = Reads(Path(folder), options.reads)
+        sides = Reads(Path(folder), options.reads, number)
         sides.ours(stack)
         for kind, store in STORES.items():
             reason = not_measured(kind, options.peers)
@@ -215,11 +181,13 @@ def main() -> None:
                 sides.feast(kind, stack)
             else:
                 sides.missing[f"Feast, {store}"] = reason
-        show(sides.measure(options.runs))
-    print(measuring.machine("headrace", "numpy", "lmdb"))
-    if options.peers and (PEER / "feast").exists():
-        version = finish([PEER / "python", "-c", "import importlib.metadata as found; print(found.version('feast'))"]).strip()
-        print(f"  Feast {version}: feature service, registry in memory; `feast serve {' '.join(map(str, SERVE))}`, one worker")
+        show(report, sides.measure(options.runs), number, options.runs)
+    python = measuring.peer("feast")
+    if options.peers and not isinstance(python, str):
+        versions = f"{measuring.versions_of(python, 'feast', 'redis')}, `feast serve {' '.join(map(str, SERVE))}` of one worker"
+        if program := shutil.which("redis-server"):
+            versions += f", {' '.join(measuring.run([program, '--version']).printed.split()[:3])}"
+    report.end("headrace", "numpy", "lmdb", peers=versions)
 
 
 if __name__ == "__main__":

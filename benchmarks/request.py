@@ -3,12 +3,12 @@
     python benchmarks/request.py [--runs 5] [--payments 120000]
 
 The state is that of a real `headrace run` with the history applied. A second line reads 16 requests together, as the serve
-process does with what arrives in one tick of its loop. No peer evaluates windows at the time of asking.
+process does with what arrives in one tick of its loop. The runs are of one process, which is warm, as a service is. No peer
+evaluates windows at the time of asking.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import statistics
 import tempfile
@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import fraud_world
-import measuring
 import msgspec
 import polars as pl
+from figures import Report, parse, parser, quantiles, spread
 
 from headrace.app.world import installed
 from headrace.features.online import FeatureReader
@@ -30,7 +30,7 @@ from headrace.serving.types import ServiceSpec
 ASKED, TOGETHER = 5000, 16
 
 
-def measure(data: Path, payments: pl.DataFrame, runs: int) -> None:
+def measure(report: Report, data: Path, payments: pl.DataFrame, runs: int) -> None:
     ctx = installed(Settings(data=data), None)
     service = ctx.specs.get(ServiceSpec, "scoring")
     features = service.model.features
@@ -39,7 +39,8 @@ def measure(data: Path, payments: pl.DataFrame, runs: int) -> None:
     read = [requests.read(msgspec.json.encode(row), None) for row in fraud_world.asked(payments, ASKED)]
     asks = [Ask(asked.row, asked.at, asked.own_id) for asked in read]
     gc.freeze()
-    print(f"features of one request: {len(features.columns)} columns over {payments.height:,} payments, microseconds")
+    report.say(f"{len(features.columns)} columns, {payments.height:,} payments in the windows; microseconds; runs: {runs}")
+    rows, alone = [], 0.0
     for name, size in (("one request alone", 1), (f"one of {TOGETHER} together", TOGETHER)):
         p50, p99, cpu = [], [], []
         for _ in range(runs):
@@ -49,25 +50,27 @@ def measure(data: Path, payments: pl.DataFrame, runs: int) -> None:
                 reader.read_many(asks[start : start + size])
                 taken.append((time.perf_counter() - began) / size * 1e6)
             cpu.append((time.process_time() - spent) / (len(taken) * size) * 1e6)
-            p50.append(statistics.median(taken))
-            p99.append(statistics.quantiles(taken, n=100)[98])
-        spreads = f"p50 {measuring.spread(p50, 1)}  p99 {measuring.spread(p99, 1)}  CPU {measuring.spread(cpu, 1)}"
-        print(f"  {name:<22} {spreads}")
+            for kept, quantile in zip((p50, p99), quantiles(taken), strict=True):
+                kept.append(quantile)
+        rows.append([name, *(spread(values, 1) for values in (p50, p99, cpu))])
+        alone = alone or statistics.median(p50)
+    report.table(["", "p50", "p99", "CPU"], rows)
+    report.aim("p50 of one request alone", 40, alone, " us")
     ctx.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--payments", type=int, default=120_000)
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
-    payments = fraud_world.history(options.payments)
+    made = parser(__doc__)
+    made.add_argument("--payments", type=int, default=120_000)
+    options = parse(made)
+    report = Report("request", options)
+    payments = fraud_world.history(fraud_world.SMALL if options.small else options.payments)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
         folder = Path(name)
         with fraud_world.Door(fraud_world.SYSTEM, folder / "data") as door:
             fraud_world.ingest(door, payments, folder)
-        measure(folder / "data", payments, options.runs)
-    print(measuring.machine("headrace", "numpy", "lmdb", "msgspec"))
+        measure(report, folder / "data", payments, options.runs)
+    report.end("headrace", "numpy", "lmdb", "msgspec")
 
 
 if __name__ == "__main__":

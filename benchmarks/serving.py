@@ -13,15 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +24,7 @@ from typing import Any
 import fraud_world
 import measuring
 import polars as pl
+from figures import Report, parse, parser, spread
 from load import cpu_seconds
 
 from headrace.serving.types import ServiceSpec
@@ -38,6 +34,8 @@ HERE = Path(__file__).resolve().parent
 CONNECTIONS = (1, 8, 64)
 MOST_PER_SECOND = 15_000
 KEEP_EVERY = 50
+TRAINED = 30_000
+"""Rows that the guide's models are fitted on."""
 OURS, OURS_INPUT = "headrace", "headrace /predict"
 GUIDE = {"boosting": "guide, boosting", "forest": "guide, forest"}
 ECHO = "bare uvicorn echo"
@@ -67,7 +65,7 @@ class Side:
             *(f"--header={header}" for header in self.headers),
         ]  # fmt: skip
         before = cpu_seconds(self.behind) if self.behind else 0.0
-        outcome = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        outcome = measuring.run(command).found
         if outcome["failed"]:
             sys.exit(f"{outcome['failed']} of {outcome['requests']} requests to {self.path} failed: {outcome['failures'][:1]}")
         self.answers += map(json.loads, outcome["kept"])
@@ -77,31 +75,11 @@ class Side:
             self.behind_us.setdefault(connections, []).append(spent / outcome["requests"] * 1e6)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def uvicorn(app: str, folder: Path, *flags: str, cwd: Path) -> Iterator[tuple[int, int]]:
-    """A uvicorn process: (port, pid) once it accepts connections."""
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", app, "--app-dir", str(folder), "--port", str(port), *flags]
-    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"`{' '.join(command[1:])}` does not start") from None
-                time.sleep(0.1)
-        yield port, process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
+def uvicorn(stack: ExitStack, app: str, folder: Path, *flags: str, cwd: Path) -> tuple[int, int]:
+    """A uvicorn process: (port, pid)."""
+    port = measuring.free_port()
+    command = [sys.executable, "-m", "uvicorn", app, "--app-dir", folder, "--port", port, *flags]
+    return port, stack.enter_context(measuring.server(command, port, cwd))
 
 
 def feature_rows(door: fraud_world.Door, payments: pl.DataFrame, scratch: Path) -> Path:
@@ -129,16 +107,16 @@ def guide(stack: ExitStack, rows: Path, inputs: Path, scratch: Path) -> dict[str
     """The guide's service with each model, or why it is not measured."""
     sides: dict[str, Side | str] = {}
     sample = scratch / "training.parquet"
-    pl.read_parquet(rows).sample(30_000, seed=1).write_parquet(sample)
+    frame = pl.read_parquet(rows)
+    frame.sample(min(len(frame), TRAINED), seed=1).write_parquet(sample)
     for kind, name in GUIDE.items():
         folder = scratch / kind
-        command = [sys.executable, str(HERE / "peers/guide_model.py"), kind, str(sample), str(folder)]
-        fitted = subprocess.run(command, check=False, capture_output=True, text=True)
-        if fitted.returncode:
-            sides[name] = f"not measured: {fitted.stderr.strip().splitlines()[-1]}"
+        fitted = measuring.attempt([sys.executable, HERE / "peers/guide_model.py", kind, sample, folder])
+        if isinstance(fitted, str):
+            sides[name] = f"not measured: {fitted}"
             continue
         try:
-            port, pid = stack.enter_context(uvicorn("app:app", HERE / "peers/guide", cwd=folder))
+            port, pid = uvicorn(stack, "app:app", HERE / "peers/guide", cwd=folder)
         except RuntimeError as error:
             sides[name] = f"not measured: {error}"
             continue
@@ -146,7 +124,7 @@ def guide(stack: ExitStack, rows: Path, inputs: Path, scratch: Path) -> dict[str
     return sides
 
 
-def measure(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> None:
+def measure(options: argparse.Namespace, report: Report, scratch: Path, stack: ExitStack) -> None:
     payments = fraud_world.history(options.payments)
     door = stack.enter_context(fraud_world.Door(fraud_world.SYSTEM, scratch / "data"))
     fraud_world.ingest(door, payments, scratch)
@@ -166,9 +144,11 @@ def measure(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> Non
         OURS: ours, OURS_INPUT: Side(ours.port, "/predict", ours.pid, inputs, ours.headers, ours.behind),
         **guide(stack, rows, inputs, scratch),
     }  # fmt: skip
-    port, pid = stack.enter_context(uvicorn("echo:app", HERE / "peers", "--no-access-log", "--log-level=error", cwd=scratch))
+    port, pid = uvicorn(stack, "echo:app", HERE / "peers", "--no-access-log", "--log-level=error", cwd=scratch)
     sides[ECHO] = Side(port, "/", pid, inputs)
-    print(f"predictions of a system with {payments.height:,} payments in its windows; the rollout is {state}")
+    report.say(
+        f"{payments.height:,} payments in the windows, the rollout in its {state}; runs: {options.runs}, of {options.seconds:g} s"
+    )
     first = 0
     for _ in range(options.runs):
         for connections in CONNECTIONS:
@@ -180,11 +160,11 @@ def measure(options: argparse.Namespace, scratch: Path, stack: ExitStack) -> Non
                     write_bodies(payments, bodies, number, first)
                     first += number
                 side.drive(connections, options.seconds, once=name == OURS)
-    show(sides)
+    show(report, sides)
     fraud_world.canary(door)
     by_version = fraud_world.check_answers(door, ours.answers, scratch)
     shares = ", ".join(f"{count} of version {number}" for number, count in sorted(by_version.items()))
-    print(f"\n  {len(ours.answers):,} answers compared with the golden ones, all equal: {shares}")
+    report.say(f"{len(ours.answers):,} answers were compared with the golden ones, all equal: {shares}.")
 
 
 def write_bodies(payments: pl.DataFrame, path: Path, number: int, first: int) -> None:
@@ -192,37 +172,53 @@ def write_bodies(payments: pl.DataFrame, path: Path, number: int, first: int) ->
     path.write_text("\n".join(map(json.dumps, fraud_world.asked(payments, number, first))))
 
 
-def show(sides: dict[str, Side | str]) -> None:
+def show(report: Report, sides: dict[str, Side | str]) -> None:
     """A line a side: medians with their spread; `ratio` is our requests a second over theirs."""
     for connections in CONNECTIONS:
-        ours = sides[OURS]
-        assert isinstance(ours, Side)
-        base = statistics.median(run["requests_per_s"] for run in ours.found[connections])
-        print(f"\n{connections} connection{'s' if connections > 1 else ''}")
-        print(f"  {'':<18} {'requests/s':>23} {'p50 ms':>20} {'p99 ms':>22} {'CPU us/request':>22} {'behind':>7} {'ratio':>6}")
+        base = median(sides[OURS], connections, "requests_per_s")
+        rows = []
         for name, side in sides.items():
             if isinstance(side, str):
-                print(f"  {name:<18} {side}")
+                rows.append([name, side])
                 continue
             runs = side.found[connections]
-            rate, *others = ([run[key] for run in runs] for key in ("requests_per_s", "p50_ms", "p99_ms", "cpu_us_per_request"))
-            p50, p99, cpu = others
-            behind = f"{statistics.median(side.behind_us[connections]):.0f}" if side.behind else "-"
-            print(
-                f"  {name:<18} {measuring.spread(rate, 0):>23} {measuring.spread(p50):>20} {measuring.spread(p99, 1):>22}"
-                f" {measuring.spread(cpu, 0):>22} {behind:>7} {base / statistics.median(rate):>6.2f}"
+            rate, p50, p99, cpu = (
+                spread([run[key] for run in runs], digits)
+                for key, digits in (("requests_per_s", 0), ("p50_ms", 2), ("p99_ms", 1), ("cpu_us_per_request", 0))
             )
+            behind = f"{statistics.median(side.behind_us[connections]):.0f}" if side.behind else "-"
+            rows.append([name, rate, p50, p99, cpu, behind, f"{base / median(side, connections, 'requests_per_s'):.2f}"])
+        title = f"{connections} connection{'s' if connections > 1 else ''}"
+        report.table([title, "requests/s", "p50 ms", "p99 ms", "CPU us", "behind", "ratio"], rows)
+    most = CONNECTIONS[-1]
+    report.say(f"The aims are for {most} connections:")
+    report.aim("CPU of a request", 80, median(sides[OURS], most, "cpu_us_per_request"), " us")
+    report.aim("p99", 10, median(sides[OURS], most, "p99_ms"), " ms")
+    ours, given = (median(sides[name], most, "requests_per_s") for name in (OURS, OURS_INPUT))
+    for name, rate, factor in (
+        (GUIDE["boosting"], ours, 10), (GUIDE["forest"], ours, 60), (GUIDE["boosting"], given, 20), (ECHO, ours, 0.4)
+    ):  # fmt: skip
+        if not isinstance(side := sides[name], str):
+            what = "with the features in the body" if rate == given else "everything on"
+            report.aim(f"{what}, times {name},", factor, rate / median(side, most, "requests_per_s"), least=True)
+
+
+def median(side: Side | str, connections: int, key: str) -> float:
+    assert not isinstance(side, str)
+    return statistics.median(run[key] for run in side.found[connections])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--payments", type=int, default=120_000)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0)
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--payments", type=int, default=120_000)
+    made.add_argument("--seconds", type=float, default=1.0)
+    options = parse(made)
+    if options.small:
+        options.payments = fraud_world.SMALL
+    report = Report("serving", options)
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, ExitStack() as stack:
-        measure(options, Path(folder), stack)
-    print(measuring.machine("headrace", "uvicorn", "uvloop", "httptools", "fastapi", "scikit-learn", "onnxruntime", "numpy"))
+        measure(options, report, Path(folder), stack)
+    report.end("headrace", "uvicorn", "uvloop", "httptools", "fastapi", "scikit-learn", "onnxruntime", "numpy")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import fraud_world
-import measuring
 import numpy as np
 import polars as pl
 from client import Answer, Clients
+from figures import Report, parse, parser
 from generator import generate
 from payments import lines
 
@@ -179,18 +179,23 @@ def soak(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--predictions", type=int, default=100_000)
-    parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    made = parser(__doc__, runs=1)
+    made.add_argument("--events", type=int, default=1_000_000)
+    made.add_argument("--predictions", type=int, default=100_000)
+    made.add_argument("--days", type=int, default=30)
+    made.add_argument("--connections", type=int, default=8)
+    made.add_argument("--json", action="store_true")
+    options = parse(made)
+    if options.small:
+        options.events, options.predictions, options.days = 20_000, 2_000, 5
+    report = Report("soak", options)
     with tempfile.TemporaryDirectory(prefix="headrace-soak-") as folder:
         figures = soak(options, Path(folder))
-    print(json.dumps(figures) if options.json else "\n".join(f"  {name:<18} {value}" for name, value in figures.items()))
-    if not options.json:
-        print(measuring.machine("headrace", "polars", "numpy"))
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        report.table(["", "found"], [[name, f"{value}"] for name, value in figures.items()])
+        report.end("headrace", "polars", "numpy")
     good = figures["accepted"] == figures["expected"] and not (figures["failed"] or figures["quarantined"])
     sys.exit(0 if good and figures["values_different"] == 0 else 1)
 

@@ -9,11 +9,9 @@ interpreter's, less that of one which imports nothing.
 
 from __future__ import annotations
 
-import argparse
 import http.client
-import json
 import signal
-import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,10 +21,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import measuring
+from figures import Report, parse, parser, spread
 from load import cpu_seconds
+from measuring import HEADRACE, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-HEADRACE = Path(sys.executable).with_name("headrace")
 PATIENCE_SECONDS = 60.0
 PEERS = ("mlflow",)
 
@@ -43,8 +41,7 @@ class Start:
 
 def start(data: Path) -> Start:
     """Start the fraud system on `data`, see its page, stop it."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = measuring.free_port()
     began = time.perf_counter()
     process = subprocess.Popen(
         [HEADRACE, "run", ROOT / "examples/fraud/system.py", "--data", data, "--port", str(port), "--log-level", "error"],
@@ -85,10 +82,10 @@ def resident_mb(pid: int) -> float:
 def import_ms(module: str) -> float:
     """Milliseconds of `import module` in a fresh interpreter; its own start is not counted."""
     code = f"import json, time; t = time.perf_counter(); import {module}; print(json.dumps(time.perf_counter() - t))"
-    return float(json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)) * 1000
+    return float(measuring.run([sys.executable, "-c", code]).found) * 1000
 
 
-def measure(runs: int) -> None:
+def measure(report: Report, runs: int) -> None:
     starts: dict[str, list[Start]] = {"first page, new data folder": [], "first page, same folder": []}
     modules = [module for module in ("headrace", *PEERS) if find_spec(module)]
     imports: dict[str, list[float]] = {module: [] for module in modules}
@@ -98,27 +95,34 @@ def measure(runs: int) -> None:
                 found.append(start(Path(folder) / "data"))
         for module in modules:
             imports[module].append(import_ms(module))
-    print("`headrace run` of the fraud system, no model released")
+    rows = []
     for name, found in starts.items():
         seconds, cpu = [one.seconds for one in found], [one.cpu for one in found]
-        print(f"  {name:<28} {measuring.spread(seconds):>20} s, CPU {measuring.spread(cpu)} s")
+        rows.append([name, f"{spread(seconds)} s", f"{spread(cpu)} s"])
     found = [one for several in starts.values() for one in several]
+    both = [one.work_mb + one.serve_mb for one in found]
     for name, values in (
-        ("memory, work process", [s.work_mb for s in found]),
-        ("memory, serve process", [s.serve_mb for s in found]),
-        ("memory, both", [s.work_mb + s.serve_mb for s in found]),
+        ("memory, work process", [one.work_mb for one in found]),
+        ("memory, serve process", [one.serve_mb for one in found]),
+        ("memory, both", both),
     ):
-        print(f"  {name:<28} {measuring.spread(values, 0):>20} MB")
+        rows.append([name, f"{spread(values, 0)} MB"])
     for module in ("headrace", *PEERS):
-        value = f"{measuring.spread(imports[module], 0):>20} ms" if module in imports else "not measured: not installed"
-        print(f"  {f'import {module}':<28} {value}")
+        value = f"{spread(imports[module], 0)} ms" if module in imports else "not measured: it is not installed"
+        rows.append([f"`import {module}`", value])
+    report.say(f"`headrace run` of the fraud system, no model released; runs: {runs}")
+    report.table(["", "found", "CPU of both processes"], rows)
+    for kind, several in starts.items():
+        report.aim(f"{kind}, in", 2, statistics.median(one.seconds for one in several), " s")
+    report.aim("memory of both", 300, statistics.median(both), " MB")
+    report.aim("`import headrace` in", 120, statistics.median(imports["headrace"]), " ms")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    measure(parser.parse_args().runs)
-    print(measuring.machine("headrace", *PEERS))
+    options = parse(parser(__doc__))
+    report = Report("start", options)
+    measure(report, options.runs)
+    report.end("headrace", *PEERS)
 
 
 if __name__ == "__main__":

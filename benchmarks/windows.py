@@ -9,26 +9,34 @@ differ, since to DuckDB's RANGE they see each other.
 
 from __future__ import annotations
 
-import argparse
+import statistics
 import sys
 import tempfile
 from pathlib import Path
 
 import measuring
 import polars as pl
+from figures import PROCESSES, Report, parse, parser, process_row
+from measuring import HEADRACE, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT.parent / "shared/data/fraud/transactions.parquet"
 
 
-def payments_of(path: Path | None) -> pl.DataFrame:
-    """tx_id, at, customer_id, terminal_id, amount, is_fraud: unsorted, as the file is."""
+SMALL = 20_000
+OURS = "headrace"
+AIM_SECONDS = 1.5
+
+
+def payments_of(path: Path | None = None, *, small: bool = False) -> pl.DataFrame:
+    """tx_id, at, customer_id, terminal_id, amount, is_fraud, in no order: those of the file, of the published one, or our
+    own."""
+    path = path or (PUBLISHED if PUBLISHED.exists() and not small else None)
     if path is not None:
         return pl.read_parquet(path)
     sys.path.insert(0, str(ROOT / "examples/fraud"))
     from generator import generate
 
-    return generate(500_000, seed=0).sample(fraction=1.0, shuffle=True, seed=0)
+    return generate(SMALL if small else 500_000, seed=0).sample(fraction=1.0, shuffle=True, seed=0)
 
 
 def write_inputs(payments: pl.DataFrame, folder: Path) -> tuple[Path, Path]:
@@ -62,34 +70,43 @@ def different_rows(ours: Path, theirs: Path, payments: pl.DataFrame) -> tuple[in
     return int(bad.sum()), int((bad & ~tied["tied"]).sum())
 
 
-def compare(title: str, payments: pl.DataFrame, runs: int) -> None:
+def compare(report: Report, title: str, payments: pl.DataFrame, runs: int) -> float:
+    """Our median, in seconds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         given, reports = write_inputs(payments, folder)
         ours, theirs = folder / "ours.parquet", folder / "theirs.parquet"
-        headrace = str(Path(sys.executable).with_name("headrace"))
         backfill = [
-            headrace, "features", "backfill", str(ROOT / "examples/fraud/system.py"),
+            HEADRACE, "features", "backfill", str(ROOT / "examples/fraud/system.py"),
             "--stream", f"transaction={given}", "--stream", f"fraud_report={reports}", "--spine", "transaction",
             "--order-by", "tx_id", "--features", "customer,terminal", "--out", str(ours), "--json",
         ]  # fmt: skip
         duckdb = [sys.executable, str(ROOT / "benchmarks/peers/duckdb_windows.py"), str(given), str(reports), str(theirs)]
-        measured = measuring.alternate({"headrace": backfill, "DuckDB": duckdb}, runs=runs)
-        measuring.show(f"12 window features over {payments.height:,} payments, {title}", measured, "headrace")
-        different, unexplained = different_rows(ours, theirs, payments)
-        print(f"  rows that differ: {different}, of which no equal (key, second) explains: {unexplained}")
+        measured = measuring.alternate({OURS: backfill, "DuckDB": duckdb}, OURS, runs=runs)
+        mine = measured[OURS]
+        assert not isinstance(mine, str)
+        report.say(f"12 window features over {payments.height:,} payments, {title}:")
+        report.table(PROCESSES, [process_row(side, found, mine) for side, found in measured.items()])
+        if not isinstance(measured["DuckDB"], str):
+            different, unexplained = different_rows(ours, theirs, payments)
+            report.say(f"Rows that differ: {different:,}, of which no equal (key, second) explains {unexplained:,}.")
+            if unexplained:
+                sys.exit("the two sides have different values")
+    return statistics.median(run.seconds for run in mine)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--transactions", type=Path, default=PUBLISHED if PUBLISHED.exists() else None)
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
-    payments = payments_of(options.transactions)
-    compare("as published", payments, options.runs)
-    compare("one key with 5 % of the rows", hostile(payments), options.runs)
-    print(measuring.machine("headrace", "polars", "numpy", "duckdb"))
+    made = parser(__doc__)
+    made.add_argument("--transactions", type=Path, metavar="FILE")
+    options = parse(made)
+    report = Report("windows", options)
+    payments = payments_of(options.transactions, small=options.small)
+    median = compare(report, "friendly", payments, options.runs)
+    if not options.small:
+        report.aim("a median of friendly data", AIM_SECONDS, median, " s")
+    compare(report, "hostile: one customer and one terminal with 5 % of the rows each", hostile(payments), options.runs)
+    report.end("headrace", "polars", "numpy", "duckdb")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -147,7 +147,7 @@ def measure(options: argparse.Namespace, report: Report, scratch: Path, stack: E
     port, pid = uvicorn(stack, "echo:app", HERE / "peers", "--no-access-log", "--log-level=error", cwd=scratch)
     sides[ECHO] = Side(port, "/", pid, inputs)
     report.say(
-        f"{payments.height:,} payments in the windows, the rollout in its {state}; runs: {options.runs}, of {options.seconds:g} s"
+        f"{payments.height:,} payments in the windows, a rollout in its {state}; runs: {options.runs} of {options.seconds:g} s"
     )
     first = 0
     for _ in range(options.runs):
@@ -195,11 +195,11 @@ def show(report: Report, sides: dict[str, Side | str]) -> None:
     report.aim("CPU of a request", 80, median(sides[OURS], most, "cpu_us_per_request"), " us")
     report.aim("p99", 10, median(sides[OURS], most, "p99_ms"), " ms")
     ours, given = (median(sides[name], most, "requests_per_s") for name in (OURS, OURS_INPUT))
-    for name, rate, factor in (
-        (GUIDE["boosting"], ours, 10), (GUIDE["forest"], ours, 60), (GUIDE["boosting"], given, 20), (ECHO, ours, 0.4)
+    for what, rate, name, factor in (
+        ("everything on", ours, GUIDE["boosting"], 10), ("everything on", ours, GUIDE["forest"], 60),
+        ("features in the body", given, GUIDE["boosting"], 20), ("everything on", ours, ECHO, 0.4),
     ):  # fmt: skip
         if not isinstance(side := sides[name], str):
-            what = "with the features in the body" if rate == given else "everything on"
             report.aim(f"{what}, times {name},", factor, rate / median(side, most, "requests_per_s"), least=True)
 
 

@@ -1,31 +1,33 @@
 """From events to online values: two window views (1 h and 24 h; count, sum, mean) of 100,000 keys, everything on.
 
-    python benchmarks/streaming.py [--events 200000] [--runs 5] [--seconds 10]
+    python benchmarks/streaming.py [--events 200000 1000000] [--runs 5] [--seconds 6]
     python benchmarks/streaming.py --peers [--runs 5]
 
 Throughput: a cold process, held on one core, applies what is in the log, or what is appended in batches of 10,000: contract,
-identities, state of both views, lake. The rate is that of a CPU second of all its threads. Latency: see
-`streaming_latency.py`. `--peers`: the same events through Quix Streams and Bytewax, each with as many as it does in a few
-seconds. A sample of our values, and all of the peers', are compared with what Polars says of the same windows.
+identities, state of both views, lake. The rate is that of a CPU second of all its threads. More than 500,000 events run three
+times at most, and so does the latency, see `streaming_latency.py`. `--peers`: the same events through Quix Streams and Bytewax,
+each with as many as it does in a few seconds. A sample of our values, and all of the peers', are compared with what Polars says
+of the same windows.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
-import subprocess
+import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import measuring
 import polars as pl
 import streaming_latency as latency
-from streaming_events import FRIENDLY, HOSTILE, START, Case, last_values
+from figures import Report, parse, parser, spread
+from streaming_events import FRIENDLY, HOSTILE, Case, last_values
 from streaming_system import system
 
 from headrace.data.appending import append_raw
@@ -37,13 +39,32 @@ from headrace.kernel.settings import Settings
 from headrace.system import feature_catalogue
 
 HERE = Path(__file__).resolve().parent
-PEERS = HERE.parent / ".venv-peers"
 KEYS = 100_000
 BATCH = 10_000
 SAMPLE = 300
-CORE = max(os.sched_getaffinity(0))
-QUIX, BYTEWAX = ("quixstreams", "Quix Streams, sliding", 20_000), ("bytewax", "Bytewax, by 5 min and 1 h", 5_000)
+MANY, FEW_RUNS = 500_000, 3
+SMALL = 1_000
+LATE_S = 2 * 3600
+"""So late an event still counts for the peers, twice what it may be."""
+AIM_RATE, AIM_P99_MS, AIM_AT = 100_000, 100, 10_000
+ONE_CORE = measuring.Limits(seconds=600, core=max(os.sched_getaffinity(0)))
 Found = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A peer in the environment of its package: a program of benchmarks/peers, and how many events it gets of each case."""
+
+    package: str
+    title: str
+    program: str
+    events: Mapping[str, int]
+
+
+PEERS = (
+    Peer("quixstreams", "Quix Streams, sliding", "quix_windows.py", {"friendly": 20_000, "hostile": 5_000}),
+    Peer("bytewax", "Bytewax, by 5 min and 1 h", "bytewax_windows.py", {"friendly": 5_000, "hostile": 5_000}),
+)
 
 
 def lines_of(case: Case, frame: pl.DataFrame) -> list[bytes]:
@@ -59,28 +80,13 @@ def filled(folder: Path, case: Case, lines: Sequence[bytes]) -> Path:
     return folder
 
 
-def cold(command: Sequence[str | Path]) -> Found | str:
-    """What the process prints, held on one core; why not, when it fails."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"import os, sys; os.sched_setaffinity(0, [{CORE}]); os.execv(sys.argv[1], sys.argv[1:])",
-         *map(str, command)], capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        return f"not measured: {(done.stderr.strip() or done.stdout.strip() or 'it failed').splitlines()[-1]}"
-    found: Found = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def ours(case: Case, data: Path, scratch: Path, events: Path | None) -> tuple[Found, Path]:
     """One run on a copy of the data folder, which is returned too."""
     copy = scratch / "run"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(data, copy)
     appended = ["--append", str(events), "--batch", str(BATCH)] if events else []
-    found = cold([sys.executable, HERE / "streaming_apply.py", copy, case.stream, *appended])
-    if isinstance(found, str):
-        sys.exit(found)
-    return found, copy
+    return measuring.run([sys.executable, HERE / "streaming_apply.py", copy, case.stream, *appended], ONE_CORE).found, copy
 
 
 def check_ours(case: Case, frame: pl.DataFrame, data: Path) -> int:
@@ -105,20 +111,22 @@ def same(what: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> No
             sys.exit(f"{what}: {name} is {found[name]}, not {expected[name]}")
 
 
-def rate_line(name: str, runs: Sequence[Found], base: float | None = None) -> float:
-    rates = [run["events"] / run["cpu_seconds"] for run in runs]
-    median = sorted(rates)[len(rates) // 2]
-    ratio = f"  {base / median:6.1f} x slower than ours" if base else ""
-    walls = [run["events"] / run["seconds"] for run in runs]
-    print(
-        f"  {name:<34} {measuring.spread(rates, 0):>28} /s and core  {measuring.spread(walls, 0):>28} /s wall{ratio}",
-        flush=True,
-    )
-    return median
+RATES = ("", "/s of CPU", "/s", "runs")
 
 
-def throughput(events: int, runs: int) -> None:
-    print(f"{events:,} events, {KEYS:,} keys, two views; each process on one core")
+def rate(runs: Sequence[Found]) -> float:
+    """Events a CPU second, the median."""
+    return statistics.median(run["events"] / run["cpu_seconds"] for run in runs)
+
+
+def rate_row(name: str, runs: Sequence[Found]) -> list[str]:
+    spreads = (spread([run["events"] / run[seconds] for run in runs], 0) for seconds in ("cpu_seconds", "seconds"))
+    return [name, *spreads, str(len(runs))]
+
+
+def throughput(report: Report, events: int, runs: int) -> None:
+    report.say(f"{events:,} events, {KEYS:,} keys, two views; each process on one core:")
+    rows, median, compared = [], 0.0, 0
     for case in (FRIENDLY, HOSTILE):
         with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
             scratch = Path(name)
@@ -127,103 +135,125 @@ def throughput(events: int, runs: int) -> None:
             file = scratch / "events.ndjson"
             file.write_bytes(b"\n".join(lines))
             full, empty = filled(scratch / "full", case, lines), filled(scratch / "empty", case, [])
-            found: dict[str, list[Found]] = {"in the log": [], "appended": []}
+            found: dict[str, list[Found]] = {"in the log": [], "appended in batches": []}
             for _ in range(runs):
-                for kind, data, given in (("in the log", full, None), ("appended", empty, file)):
+                for kind, data, given in zip(found, (full, empty), (None, file), strict=True):
                     run, copy = ours(case, data, scratch, given)
                     if run["accepted"] != events:
                         sys.exit(f"{run['accepted']:,} of {events:,} events were accepted")
                     found[kind].append(run)
-            compared = check_ours(case, frame, copy)
+                    measuring.progress(f"{case.name}, {kind}: {run['events'] / run['cpu_seconds']:,.0f}/s of CPU")
+            compared += check_ours(case, frame, copy)
         for kind, measured in found.items():
-            rate_line(f"{case.name}, {kind}", measured)
-        print(f"  {'':<34} {compared} values compared, all equal")
+            rows.append(rate_row(f"{case.name}, {kind}", measured))
+        median = median or rate(found["in the log"])
+    report.table(RATES, rows)
+    report.say(f"{compared:,} values were compared, all equal.")
+    report.aim(f"events a second and core, {events:,} friendly ones in the log,", AIM_RATE, median, least=True)
 
 
-def latencies(seconds: float) -> None:
-    print("\nfrom before the append until the value is online: a running system, real clock, a reader that polls")
+def latencies(report: Report, seconds: float, runs: int) -> None:
+    report.say(f"From before the append until the value is online, a running system, ms; runs: {runs} of {seconds:g} s")
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name, latency.running_system(Path(name)) as running:
-        number = 0
-        for kind, way in (("POST of NDJSON", latency.through_http), ("append to the log", latency.through_the_log)):
-            for rate in (1_000, 10_000):
-                number += 1
-                with way(running) as send:
-                    found = latency.measure(running, send, rate=rate, seconds=seconds, first_probe=number << 32)
-                running.settle()
-                print(
-                    f"  {kind:<20} {rate:>6,}/s ({found['rate']:,.0f} reached)  p50 {found['p50_ms']:.1f} ms  p99"
-                    f" {found['p99_ms']:.1f} ms  max {found['max_ms']:.1f} ms  of {found['probes']} probes;"
-                    f" work process {found['cpu']:.0%} of a core", flush=True,
-                )  # fmt: skip
+        for _ in range(runs):
+            for kind, way in (("POST of NDJSON", latency.through_http), ("append to the log", latency.through_the_log)):
+                for asked in (1_000, AIM_AT):
+                    several = found.setdefault((kind, asked), [])
+                    probe = (1 + len(several) + len(found) * runs) << 32
+                    with way(running) as send:
+                        several.append(latency.measure(running, send, rate=asked, seconds=seconds, first_probe=probe))
+                    running.settle()
+                    measuring.progress(f"{kind}, {asked:,}/s: p99 {several[-1]['p99_ms']:.0f} ms")
+    rows = []
+    for (kind, asked), several in found.items():
+        times = (spread([run[key] for run in several], 1) for key in ("p50_ms", "p99_ms", "max_ms"))
+        counts = f"{sum(run['probes'] for run in several):,}", spread([run["cpu"] * 100 for run in several], 0)
+        rows.append([kind, f"{asked:,}", spread([run["rate"] for run in several], 0), *times, *counts])
+    report.table(["", "/s asked", "/s reached", "p50", "p99", "longest", "probes", "work process, % of a core"], rows)
+    worst = statistics.median(run["p99_ms"] for run in found["POST of NDJSON", AIM_AT])
+    report.aim(f"p99 of {AIM_AT:,} a second by POST", AIM_P99_MS, worst, " ms")
 
 
-def check_peer(frame: pl.DataFrame, found: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[int, int]:
+def check_peer(frame: pl.DataFrame, key: str, found: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[int, int]:
     """How many of a peer's last values are equal to those of the same window, of how many; [start, end) and [start, end]
     agree where no event lies on a border."""
     equal = compared = 0
     for window, values in found.items():
         ends = pl.DataFrame(
-            {"user": [int(key) for key in values], "at": [row[0] for row in values.values()]},
-            schema={"user": pl.Int64, "at": pl.Int64},
-        ).with_columns(pl.col("at").cast(pl.Datetime("ms", "UTC")).cast(pl.Datetime("us", "UTC")))  # fmt: skip
-        asked = pl.concat([frame.select("user", "at", "amount"), ends.with_columns(pl.lit(None, pl.Float64).alias("amount"))])
-        rolled = asked.sort("at").rolling("at", period=window, group_by="user", closed="both")
+            {key: list(values), "at": [row[0] for row in values.values()]}, schema={key: pl.String, "at": pl.Int64}
+        )
+        ends = ends.with_columns(pl.col("at").cast(pl.Datetime("ms", "UTC")).cast(pl.Datetime("us", "UTC")))
+        events = frame.select(pl.col(key).cast(pl.String), "at", "amount")
+        asked = pl.concat([events, ends.with_columns(pl.lit(None, pl.Float64).alias("amount"))])
         of = pl.col("amount").drop_nulls()
-        known = {
-            (user, at): (count, total)
-            for user, at, count, total in rolled.agg(of.len().alias("count"), of.sum().alias("sum"))
-            .join(ends, on=["user", "at"]).with_columns(pl.col("at").dt.epoch("ms")).select("user", "at", "count", "sum").rows()
-        }  # fmt: skip
-        for key, (end, count, total, _) in values.items():
+        rolled = asked.sort("at").rolling("at", period=window, group_by=key, closed="both")
+        sums = rolled.agg(of.len().alias("count"), of.sum().alias("sum")).join(ends, on=[key, "at"])
+        known = {(row[key], row["at"]): row for row in sums.with_columns(pl.col("at").dt.epoch("ms")).to_dicts()}
+        for one, (end, count, total, _) in values.items():
             compared += 1
-            expected = known[int(key), int(end)]
-            equal += expected[0] == count and abs(expected[1] - total) < 1e-6
+            expected = known[one, int(end)]
+            equal += expected["count"] == count and abs(expected["sum"] - total) < 1e-6
     return equal, compared
 
 
-def peers(runs: int) -> None:
-    for (package, title, number), program in ((QUIX, "quix_windows.py"), (BYTEWAX, "bytewax_windows.py")):
-        python = PEERS / package / "bin/python"
-        print(f"\n{number:,} events, {KEYS:,} keys, two windows, from {START:%Y-%m-%d}; each process on one core")
-        if not python.exists():
-            print(f"  {title:<34} not measured: no environment {python.parent.parent.name}; `make bench-peers` makes it")
-            continue
-        with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
-            scratch = Path(name)
-            frame = FRIENDLY.make(number, KEYS)
-            lines = lines_of(FRIENDLY, frame)
-            events, out = scratch / "events.ndjson", scratch / "out.json"
-            events.write_bytes(b"\n".join(lines))
-            full = filled(scratch / "full", FRIENDLY, lines)
-            mine: list[Found] = []
-            theirs: list[Found] = []
-            for _ in range(runs):
-                mine.append(ours(FRIENDLY, full, scratch, None)[0])
-                run = cold([python, HERE / "peers" / program, events, out])
-                if isinstance(run, str):
-                    print(f"  {title:<34} {run}")
-                    break
-                theirs.append(run)
-            if len(theirs) == runs:
-                base = rate_line("headrace", mine)
-                rate_line(title, theirs, base)
-                equal, compared = check_peer(frame, json.loads(out.read_text()))
-                print(f"  {'':<34} {equal:,} of its {compared:,} last values are those of the same window")
+def beside(report: Report, peer: Peer, case: Case, number: int, runs: int) -> None:
+    """One peer and ours in turn."""
+    key, late_s = case.hour[0], 0 if case is FRIENDLY else LATE_S
+    python = measuring.peer(peer.package)
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
+        scratch = Path(name)
+        frame = case.make(number, KEYS)
+        lines = lines_of(case, frame)
+        events, out = scratch / "events.ndjson", scratch / "out.json"
+        events.write_bytes(b"\n".join(lines))
+        full = filled(scratch / "full", case, lines)
+        mine: list[Found] = []
+        theirs: list[Found] = []
+        reason = python if isinstance(python, str) else ""
+        for _ in range(runs):
+            mine.append(ours(case, full, scratch, None)[0])
+            if reason:
+                continue
+            run = measuring.attempt([python, HERE / "peers" / peer.program, events, out, key, late_s], ONE_CORE)
+            measuring.progress(f"{peer.title}: {run if isinstance(run, str) else f'{run.seconds:.1f} s'}")
+            if isinstance(run, str):
+                reason = run
+            else:
+                theirs.append(run.found)
+        report.say(f"{number:,} events, {case.name}, {KEYS:,} keys, two windows; each process on one core:")
+        rows = [[*rate_row("headrace", mine), "1.0"]]
+        if reason:
+            rows.append([peer.title, f"not measured: {reason}"])
+        else:
+            rows.append([*rate_row(peer.title, theirs), f"{rate(mine) / rate(theirs):.1f}"])
+        report.table([*RATES, "x ours, CPU"], rows)
+        if not reason:
+            equal, compared = check_peer(frame, key, json.loads(out.read_text()))
+            report.say(f"{equal:,} of its {compared:,} last values are those of the same window.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=200_000)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--peers", action="store_true", help="the comparison alone")
-    options = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--events", type=int, nargs="+", default=[200_000, 1_000_000])
+    made.add_argument("--seconds", type=float, default=6.0)
+    made.add_argument("--peers", action="store_true", help="the comparison alone")
+    options = parse(made)
+    if options.small:
+        options.events, options.seconds = [10_000], 1.0
+    report = Report("streaming peers" if options.peers else "streaming", options)
+    versions = []
     if options.peers:
-        peers(options.runs)
+        for peer in PEERS:
+            for case in (FRIENDLY, HOSTILE):
+                beside(report, peer, case, min(peer.events[case.name], SMALL if options.small else KEYS), options.runs)
+            if not isinstance(python := measuring.peer(peer.package), str):
+                versions.append(measuring.versions_of(python, peer.package))
     else:
-        throughput(options.events, options.runs)
-        latencies(options.seconds)
-    print(measuring.machine("headrace", "polars", "numpy", "lmdb", "deltalake", "msgspec"))
+        for events in options.events:
+            throughput(report, events, min(options.runs, FEW_RUNS) if events > MANY else options.runs)
+        latencies(report, options.seconds, min(options.runs, FEW_RUNS))
+    report.end("headrace", "polars", "numpy", "lmdb", "deltalake", "msgspec", peers=", ".join(versions))
 
 
 if __name__ == "__main__":

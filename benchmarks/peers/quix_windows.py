@@ -1,4 +1,5 @@
-"""A peer of `benchmarks/streaming.py`: sliding windows of 1 h and 24 h in Quix Streams. Arguments: EVENTS.ndjson OUT.json.
+"""A peer of `benchmarks/streaming.py`: sliding windows of 1 h and 24 h in Quix Streams. Arguments:
+EVENTS.ndjson OUT.json KEY LATE_SECONDS.
 
 The broker is librdkafka's own, in this process; the changelog is off. It prints JSON: seconds and CPU seconds of the thread
 that applies (broker and client have threads of their own) from the first event to the last.
@@ -34,13 +35,13 @@ class MockAdmin(TopicAdmin):
         }
 
 
-def main(events: Path, out: Path) -> None:
+def main(events: Path, out: Path, key: str, late: timedelta) -> None:
     lines = events.read_bytes().split(b"\n")
     producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "queue.buffering.max.messages": 10_000_000})
     broker = producer.list_topics("payments", timeout=30).brokers
     address = ",".join(f"{member.host}:{member.port}" for member in broker.values())
     for line in lines:
-        producer.produce("payments", line, key=str(json.loads(line)["user"]), partition=0)
+        producer.produce("payments", line, key=str(json.loads(line)[key]), partition=0)
         producer.poll(0)
     producer.flush()
     found: dict[str, dict[str, list[Any]]] = {name: {} for name in WINDOWS}
@@ -65,7 +66,9 @@ def main(events: Path, out: Path) -> None:
         )  # fmt: skip
         frame = app.dataframe(topic)
         for name, span in WINDOWS.items():
-            window = frame.sliding_window(span, name=name).agg(count=Count(), sum=Sum("amount"), mean=Mean("amount"))
+            window = frame.sliding_window(span, grace_ms=late, name=name).agg(
+                count=Count(), sum=Sum("amount"), mean=Mean("amount")
+            )
             kept = found[name]
             window.current().update(
                 lambda value, key, at, headers, kept=kept: kept.__setitem__(
@@ -80,4 +83,4 @@ def main(events: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], timedelta(seconds=int(sys.argv[4])))

@@ -126,7 +126,7 @@ def rate_row(name: str, runs: Sequence[Found]) -> list[str]:
 
 def throughput(report: Report, events: int, runs: int) -> None:
     report.say(f"{events:,} events, {KEYS:,} keys, two views; each process on one core:")
-    rows, median, compared = [], 0.0, 0
+    rows, reached, compared = [], {}, 0
     for case in (FRIENDLY, HOSTILE):
         with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
             scratch = Path(name)
@@ -146,10 +146,11 @@ def throughput(report: Report, events: int, runs: int) -> None:
             compared += check_ours(case, frame, copy)
         for kind, measured in found.items():
             rows.append(rate_row(f"{case.name}, {kind}", measured))
-        median = median or rate(found["in the log"])
+        reached[case.name] = rate(found["in the log"])
     report.table(RATES, rows)
     report.say(f"{compared:,} values were compared, all equal.")
-    report.aim(f"events a second and core, {events:,} friendly ones in the log,", AIM_RATE, median, least=True)
+    for name, median in reached.items():
+        report.aim(f"events a second and core, {events:,} {name} ones in the log,", AIM_RATE, median, least=True)
 
 
 def latencies(report: Report, seconds: float, runs: int) -> None:

@@ -8,7 +8,7 @@ import gzip
 import io
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -69,7 +69,7 @@ def _parquet(spec: StreamSpec, path: Path, scratch: Path) -> Iterator[pl.DataFra
         path = unpacked
     lazy = pl.scan_parquet(path)
     columns = lazy.collect_schema().names()
-    _check_columns(spec, path, columns)
+    check_columns(spec, path, columns)
     lazy = lazy.select(f.name for f in spec.fields if f.name in columns)
     total = lazy.select(pl.len()).collect().item()
     for start in range(0, total, PARQUET_ROWS):
@@ -99,7 +99,7 @@ def _check_header(spec: StreamSpec, path: Path, header: bytes) -> None:
     twice = [field.name for field in spec.fields if names.count(field.name) > 1]
     if twice:
         raise InvalidInput(f"`{path}` has {names.count(twice[0])} columns `{twice[0]}`", hint="remove one", field=twice[0])
-    _check_columns(spec, path, pl.read_csv(header, infer_schema=False).columns)
+    check_columns(spec, path, pl.read_csv(header, infer_schema=False).columns)
 
 
 def _parsed(path: Path, header: bytes, block: bytes, before: int) -> pl.DataFrame:
@@ -170,8 +170,10 @@ def _identity(field: Field, frame: pl.DataFrame) -> pl.Expr:
     return pl.col(field.name).cast(_KEYS[field.type], strict=False).alias("_id")
 
 
-def _check_columns(spec: StreamSpec, path: Path, columns: list[str]) -> None:
-    missing = [f.name for f in contract_of(spec).fields if f.name not in columns and f.required]
+def check_columns(spec: StreamSpec, path: Path, columns: Sequence[str], order_by: str | None = None) -> None:
+    """InvalidInput when the file lacks a column that must be there."""
+    needed = [field.name for field in contract_of(spec).fields if field.required]
+    missing = [name for name in (*needed, order_by) if name is not None and name not in columns]
     if missing:
         raise InvalidInput(
             f"`{path}` has no column `{missing[0]}`, which `{spec.name}` needs; it has {', '.join(columns)}",

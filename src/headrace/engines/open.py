@@ -27,10 +27,7 @@ def prepare_data_folder(folder: Path) -> None:
     if mark.exists():
         found = mark.read_text().strip()
         if not found.isdigit() or int(found) > DATA_FORMAT:
-            raise IncompatibleFormat(
-                f"`{folder}` has data format `{found}`, this headrace reads up to {DATA_FORMAT}",
-                hint="install a newer headrace, or choose another folder with --data",
-            )
+            raise IncompatibleFormat.newer(f"`{folder}`", found, DATA_FORMAT, otherwise="choose another folder with --data")
         return
     if folder.exists() and any(folder.iterdir()):
         raise InvalidInput(f"`{folder}` is not empty and is no data folder", hint="choose another folder with --data")

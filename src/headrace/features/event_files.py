@@ -11,7 +11,9 @@ import polars as pl
 
 from headrace.data.contract import contract_of
 from headrace.data.encoding import json_events
+from headrace.data.file_rows import check_columns
 from headrace.data.files import format_of, line_numbers, parse_lines, read_lines, read_table, read_text_table
+from headrace.data.json_fields import UNREADABLE
 from headrace.data.types import StreamSpec
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput
@@ -117,20 +119,8 @@ def _order(table: pl.DataFrame, column: str) -> pl.Series:
 def _is_object(line: bytes) -> bool:
     try:
         return isinstance(msgspec.json.decode(line), dict)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return False
-
-
-def check_columns(stream: StreamSpec, path: Path, columns: Sequence[str], order_by: str | None) -> None:
-    """InvalidInput when the file lacks a column that must be there."""
-    missing = [field.name for field in stream.fields if field.name not in columns and field.required]
-    if order_by is not None and order_by not in columns:
-        missing.append(order_by)
-    if missing:
-        raise InvalidInput(
-            f"`{path}` has no column `{missing[0]}`, which `{stream.name}` needs; it has {', '.join(columns)}",
-            hint="rename the column or mend the declaration",
-        )
 
 
 def _read_parquet(path: Path, wanted: Iterable[str]) -> pl.DataFrame:

@@ -13,10 +13,9 @@ import numpy as np
 import polars as pl
 
 from headrace.data.contract import Contract, contract_of
-from headrace.data.file_rows import file_rows
+from headrace.data.file_rows import check_columns, file_rows
 from headrace.data.files import format_of
 from headrace.data.types import StreamSpec
-from headrace.features.event_files import check_columns
 from headrace.features.sorting import stable_argsort
 from headrace.features.timeline import ALWAYS
 from headrace.kernel.clocks import MACHINE

@@ -94,6 +94,12 @@ class CheckFailed(HeadraceError):
 class IncompatibleFormat(HeadraceError):
     code, status, exit_code = "incompatible", 500, 3
 
+    @classmethod
+    def newer(cls, what: str, found: object, known: int, *, otherwise: str = "") -> IncompatibleFormat:
+        """`what` has the format `found`, and this headrace reads those up to `known`. `otherwise`: another way to go on."""
+        hint = f"install a newer headrace, or {otherwise}" if otherwise else "install a newer headrace"
+        return cls(f"{what} has format {found}, this headrace reads up to {known}", hint=hint)
+
 
 class Fenced(HeadraceError):
     code, status, exit_code = "fenced", 409, 6

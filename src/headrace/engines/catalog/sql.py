@@ -79,10 +79,7 @@ class SqlCatalog:
                 hint="check HEADRACE_CATALOG, or restore a backup: `headrace restore`",
             ) from None
         if found is not None and found > FORMAT:
-            raise IncompatibleFormat(
-                f"the catalog has format {found}, this headrace reads up to {FORMAT}",
-                hint="install a newer headrace, or restore an older backup",
-            )
+            raise IncompatibleFormat.newer("the catalog", found, FORMAT, otherwise="restore an older backup")
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

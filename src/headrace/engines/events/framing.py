@@ -111,10 +111,7 @@ def parse_header(buffer: bytes | memoryview, at: int = 0) -> BatchHeader | None:
     if magic != MAGIC:
         return None
     if version > VERSION:
-        raise IncompatibleFormat(
-            f"the event log holds a batch of format {version}, this headrace reads up to {VERSION}",
-            hint="install a newer headrace",
-        )
+        raise IncompatibleFormat.newer("a batch of the event log", version, VERSION)
     (checksum,) = _CHECKSUM.unpack_from(buffer, at + _PREFIX.size)
     return BatchHeader(flags, base, count, length, timestamp, checksum, bytes(buffer[at : at + _PREFIX.size]))
 

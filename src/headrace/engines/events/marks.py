@@ -41,9 +41,7 @@ class Mark:
         if magic != _MAGIC or checksum != crc32c(content[: _CONTENT.size]):
             return 0
         if found > _FORMAT:
-            raise IncompatibleFormat(
-                f"`{self._path}` has format {found}, this headrace reads up to {_FORMAT}", hint="install a newer headrace"
-            )
+            raise IncompatibleFormat.newer(f"`{self._path}`", found, _FORMAT)
         return int(number)
 
     def grow(self, number: int, *, durable: bool) -> None:

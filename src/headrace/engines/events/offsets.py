@@ -42,9 +42,7 @@ class CommittedOffsets:
         self._connection.execute("PRAGMA synchronous=FULL")
         (found,) = self._connection.execute("PRAGMA user_version").fetchone()
         if found > FORMAT:
-            raise IncompatibleFormat(
-                f"`{path}` has format {found}, this headrace reads up to {FORMAT}", hint="install a newer headrace"
-            )
+            raise IncompatibleFormat.newer(f"`{path}`", found, FORMAT)
         for statement in _TABLES:
             self._connection.execute(statement)
         self._connection.execute(f"PRAGMA user_version={FORMAT}")

@@ -59,8 +59,7 @@ class SegmentLog:
         except (FileNotFoundError, NotADirectoryError):
             return 0
         if mark.format > 1:
-            raise IncompatibleFormat(f"topic `{topic}` has format {mark.format}, this headrace reads up to 1",
-                                     hint="install a newer headrace")  # fmt: skip
+            raise IncompatibleFormat.newer(f"topic `{topic}`", mark.format, 1)
         self._counts[topic] = mark.partitions
         return mark.partitions
 

@@ -93,9 +93,8 @@ class _Folder:
         except (OSError, msgspec.MsgspecError):
             return Mark(FORMAT, "", False)
         if mark.format > FORMAT:
-            raise IncompatibleFormat(
-                f"`{self.path}` has online format {mark.format}, this headrace reads up to {FORMAT}",
-                hint="install a newer headrace, or delete the folder: it is rebuilt from the lake",
+            raise IncompatibleFormat.newer(
+                f"`{self.path}`", mark.format, FORMAT, otherwise="delete the folder: it is rebuilt from the lake"
             )
         return mark
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,30 @@ def test_no_data_folder_is_not_made_by_looking(tmp_path: Path, capsys: pytest.Ca
 def test_nobody_at_the_url_is_unreachable(capsys: pytest.CaptureFixture[str]) -> None:
     code, answer = run(capsys, "status", "--url", "http://127.0.0.1:1")
     assert (code, answer["error"]["code"]) == (6, "engine_unreachable")
+    code, answer = run(capsys, "status", "--url", "http://127.0.0.1:port")
+    assert (code, answer["error"]["code"]) == (2, "usage")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(b"-ERR unknown command\r\n", "does not speak HTTP"), (b"HTTP/1.0 200 OK\r\n\r\n<html>", "is no headrace answer")],
+)
+def test_what_is_no_headrace_at_the_url_is_told(answer: bytes, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        code, told = run(capsys, "status", "--url", f"http://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+    assert code == 1
+    assert message in told["error"]["message"]
+    assert told["error"]["hint"] == "check --url"
 
 
 def test_a_command_of_the_data_folder_says_so_of_a_url_from_the_environment(

@@ -6,12 +6,13 @@ import http.client
 import re
 import ssl
 from typing import Any, get_type_hints
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import msgspec
 
 from headrace.app.arguments import parameters
 from headrace.app.encoding import plain
+from headrace.data.json_fields import UNREADABLE
 from headrace.kernel import errors
 from headrace.kernel.errors import EngineUnreachable, HeadraceError, IncompatibleFormat, UsageError
 from headrace.kernel.ids import new_id
@@ -54,8 +55,12 @@ def _typed(operation: Operation, answer: Any) -> Any:
 
 
 def request(url: str, method: str, path: str, body: bytes, *, key: str = "", timeout: float = TIMEOUT_SECONDS) -> Any:
-    """One request; the decoded answer."""
-    return msgspec.json.decode(exchange(url, method, path, body, key=key, timeout=timeout))
+    """One request; the decoded answer. Raises as `call`."""
+    content = exchange(url, method, path, body, key=key, timeout=timeout)
+    try:
+        return msgspec.json.decode(content)
+    except UNREADABLE:
+        raise HeadraceError(f"the answer of {url} is no headrace answer", hint="check --url") from None
 
 
 def exchange(
@@ -66,13 +71,7 @@ def exchange(
     headers = {"Content-Type": media_type, "Idempotency-Key": new_id()}
     if key:
         headers["Authorization"] = f"Bearer {_checked_key(resolve_reference(key))}"
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=ssl.create_default_context())
-    elif parts.scheme == "http" and parts.netloc:
-        connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
-    else:
-        raise UsageError(f"`{url}` is no http or https URL", hint="for example http://127.0.0.1:8420")
+    connection = _connection(url, parts, timeout)
     try:
         connection.request(method, parts.path.rstrip("/") + path, body or None, headers)
         answer = connection.getresponse()
@@ -83,11 +82,25 @@ def exchange(
         ) from None
     except OSError as error:
         raise EngineUnreachable(f"nobody answers at {url}: {error}", hint="start it with `headrace run FILE`") from None
+    except http.client.HTTPException as error:
+        raise HeadraceError(f"what answers at {url} does not speak HTTP: {error!r}", hint="check --url") from None
     finally:
         connection.close()
     if answer.status >= 400:
         raise _error(answer.status, content)
     return content
+
+
+def _connection(url: str, parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
+    """UsageError for a URL that leads nowhere."""
+    if parts.scheme in ("http", "https") and parts.netloc:
+        try:
+            if parts.scheme == "http":
+                return http.client.HTTPConnection(parts.netloc, timeout=timeout)
+            return http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=ssl.create_default_context())
+        except http.client.InvalidURL:
+            pass
+    raise UsageError(f"`{url}` is no http or https URL", hint="for example http://127.0.0.1:8420")
 
 
 def _checked_key(key: str) -> str:
@@ -102,7 +115,7 @@ def _error(status: int, content: bytes) -> HeadraceError:
     try:
         told = msgspec.json.decode(content)["error"]
         code, message, hint, field = str(told["code"]), str(told["message"]), str(told["hint"]), told.get("field")
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+    except (*UNREADABLE, KeyError, TypeError, AttributeError):
         return HeadraceError(f"the answer has status {status} and is no headrace answer", hint="check --url")
     classes = {kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, HeadraceError)}
     return classes.get(code, HeadraceError)(message, hint=hint, field=field)

@@ -22,7 +22,7 @@ from headrace.data.frames import physical
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.kernel.ids import key_bytes
-from headrace.kernel.partitions import base_of, partition_of
+from headrace.kernel.partitions import base_of, came_before
 
 _ENTRY = struct.Struct("<q16s")
 _NEXT = struct.Struct("<q")
@@ -114,7 +114,7 @@ class IdentityIndex:
             entry = entries.get(key) or stored
             if entry is not None:
                 earlier, content = _ENTRY.unpack(entry)
-                if earlier < offset or partition_of(earlier) != partition_of(offset):
+                if came_before(earlier, offset):
                     (redelivered if content == digest else conflicting)[row] = True
                     continue
             entries[key] = _ENTRY.pack(offset, digest)

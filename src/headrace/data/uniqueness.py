@@ -17,7 +17,7 @@ from headrace.data.fencing import Fence
 from headrace.data.history import history
 from headrace.data.types import StreamSpec, Unique, Violation
 from headrace.engines.context import Context
-from headrace.kernel.partitions import base_of, partition_of
+from headrace.kernel.partitions import base_of, came_before
 
 _PAIR = struct.Struct("<qq")
 _NEXT = struct.Struct("<q")
@@ -81,7 +81,7 @@ class UniqueIndex:
         found = []
         for key, (*values, time, offset) in zip(keys, rows, strict=True):
             known = pairs[key]
-            earlier = [at for at, position in known if _before(position, offset) and abs(at - time) < rule.within]
+            earlier = [at for at, position in known if came_before(position, offset) and abs(at - time) < rule.within]
             if earlier:
                 shown = ", ".join(map(str, values))[:200]
                 found.append(
@@ -100,10 +100,6 @@ class UniqueIndex:
     def _key(self, rule: Unique, values: Sequence[object]) -> bytes:
         digest = hashlib.blake2b(msgspec.json.encode(values), digest_size=16).hexdigest()
         return self._ctx.namespace.name("unique", self._spec.name, rule.name[:200], str(self._partition), digest).encode()
-
-
-def _before(position: int, offset: int) -> bool:
-    return position < offset or partition_of(position) != partition_of(offset)
 
 
 def _unpacked(stored: bytes | None) -> Pairs:

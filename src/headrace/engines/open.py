@@ -1,4 +1,5 @@
-"""Engines chosen by URL; the only module that imports one. A URL left empty means the embedded engine inside `data`."""
+"""Engines chosen by URL; the only module that imports one, those with a heavy library on first use. A URL left empty means the
+embedded engine inside `data`."""
 
 from __future__ import annotations
 
@@ -7,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from headrace.engines.blobs.files import FileBlobs
 from headrace.engines.blobs.port import BlobStore
 from headrace.engines.catalog.port import Catalog
+from headrace.engines.catalog.sql import SqlCatalog, catalog_path
+from headrace.engines.compute.children import ChildCompute
 from headrace.engines.context import Context
 from headrace.engines.events.repairs import Repair, repairs
+from headrace.engines.events.segments import SegmentLog
 from headrace.engines.lake.port import Lake
 from headrace.kernel.clocks import EventClock
 from headrace.kernel.errors import EngineUnreachable, HeadraceError, IncompatibleFormat, InvalidInput
@@ -59,8 +64,6 @@ def check_urls(settings: Settings) -> None:
 
 def _check_openable(url: str) -> None:
     """Nothing is made: a file that is not there yet only needs its folder."""
-    from headrace.engines.catalog.sql import catalog_path
-
     path = catalog_path(url).absolute()
     if not path.parent.is_dir():
         raise EngineUnreachable(
@@ -106,8 +109,6 @@ def _has_tables(path: Path) -> bool:
 
 def open_catalog(settings: Settings) -> Catalog:
     """Open only the catalog of the installation."""
-    from headrace.engines.catalog.sql import SqlCatalog
-
     prepare_data_folder(settings.data)
     check_catalog(settings)
     return SqlCatalog(_catalog_url(settings))
@@ -115,8 +116,6 @@ def open_catalog(settings: Settings) -> Catalog:
 
 def open_blobs(settings: Settings) -> BlobStore:
     """Open only the blobs of the installation."""
-    from headrace.engines.blobs.files import FileBlobs
-
     return FileBlobs(settings.data / "blobs")
 
 
@@ -141,8 +140,6 @@ def open_context(
     file: str | None = None,
 ) -> Context:
     """Open every engine of the installation for one system."""
-    from headrace.engines.compute.children import ChildCompute
-    from headrace.engines.events.segments import SegmentLog
     from headrace.engines.online.lmdb_store import LmdbStore
 
     check_urls(settings)

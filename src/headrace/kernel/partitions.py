@@ -26,3 +26,8 @@ def base_of(partition: int) -> int:
 def partition_of(position: int) -> int:
     """The partition of the position of an event or of the next one; that of a last one applied is of `position + 1`."""
     return position >> OFFSET_BITS
+
+
+def came_before(position: int, other: int) -> bool:
+    """Whether the event at `position` counts as earlier than one at `other`: those of another partition do."""
+    return position < other or partition_of(position) != partition_of(other)

@@ -18,7 +18,7 @@ _NAMES = {
     **dict.fromkeys(("folder", "query"), "system.source_terms"),
     **dict.fromkeys(("check", "fresh", "unique", "volume"), "system.expectation_terms"),
     **dict.fromkeys(("From", "NotNull", "Range", "OneOf", "Pattern", "Personal"), "data.types"),
-    **dict.fromkeys(("shadow", "canary", "probation"), "release.types"),
+    **dict.fromkeys(("shadow", "canary", "probation"), "system.release_terms"),
     **dict.fromkeys(("psi", "js", "drift_score"), "monitoring.types"),
 }
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from headrace.app.connection import connect
     from headrace.data.types import From, NotNull, OneOf, Pattern, Personal, Range
     from headrace.monitoring.types import drift_score, js, psi
-    from headrace.release.types import canary, probation, shadow
     from headrace.system.declarations import System
     from headrace.system.expectation_terms import check, fresh, unique, volume
+    from headrace.system.release_terms import canary, probation, shadow
     from headrace.system.source_terms import folder, query
     from headrace.system.terms import (
         count,

@@ -35,6 +35,12 @@ WRONG: dict[str, Callable[[Any], object]] = {
     "`'rep'` is not the class of a stream": lambda _: hr.share("rep"),  # type: ignore[arg-type]
     "over=None is not a list": lambda none: system.windows(Pay, by="n", over=none, n=hr.count()),
     "columns=None is not a list": lambda none: system.attributes(Pay, by="n", columns=none),
+    "`'forever'` is not a duration": lambda _: system.stream(id="n", key="n", time="at", name="b", retention="forever")(Pay),
+    "two limits of one kind": lambda _: system.stream(id="n", key="n", time="at", name="b", retention="1d, 2d")(Pay),
+    "`'1 hour'` is not a duration": lambda _: hr.shadow("1 hour"),
+    "`'daily'` is not a duration": lambda _: hr.canary(5, each="daily"),
+    "`'a week'` is not a duration": lambda _: hr.probation("a week"),
+    "`My Shop` cannot name a system": lambda _: hr.System("My Shop"),
     "`'x'` is not a duration": lambda _: system.stream(id="n", key="n", time="at", name="b", lateness="x")(Pay),
 }
 

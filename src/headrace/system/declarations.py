@@ -20,7 +20,7 @@ from headrace.features.types import (
     Spine,
     WindowView,
 )
-from headrace.kernel.errors import HeadraceError, InvalidSystem
+from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.ids import checked_name, snake_case
 from headrace.kernel.specs import Origin, Spec, Specs
 from headrace.monitoring.types import Trigger, WatchSpec
@@ -29,7 +29,7 @@ from headrace.serving.types import ServiceSpec
 from headrace.system import consistency
 from headrace.system.feature_views import check_attributes, check_windows, spans, text_fields, view_name
 from headrace.system.inference import fields_of
-from headrace.system.places import declared_at
+from headrace.system.places import declared_at, standing_at
 from headrace.system.resolution import Everything, check_acyclic, default_spine, resolve_features
 from headrace.system.source_terms import checked_source
 from headrace.system.stream_terms import check_join, check_roles, check_stream
@@ -46,7 +46,8 @@ class System:
     its line."""
 
     def __init__(self, name: str) -> None:
-        self.name = checked_name("system", name)
+        with standing_at(declared_at()):
+            self.name = checked_name("system", name)
         self._specs: dict[tuple[str, str], Spec] = {}
         self._by_object: dict[int, Any] = {}
         self._samples: dict[str, np.ndarray] = {}
@@ -79,9 +80,11 @@ class System:
             place = declared_at()
             fields = fields_of(cls, place)
             check_roles(cls.__name__, fields, {"id": id, "key": key, "time": time, "created": created}, place)
+            with standing_at(place):
+                kept = parse_retention(retention)
             spec = StreamSpec(
                 self._new_name("stream", name or snake_case(cls.__name__), place), fields, id, key, time, created,
-                span(max_future), span(lateness), *parse_retention(retention),
+                span(max_future), span(lateness), *kept,
                 inspect.cleandoc(cls.__doc__ or ""), place, partitions=partitions, explode=explode, expect=tuple(expect),
             )  # fmt: skip
             self._add(check_stream(spec), cls)
@@ -274,10 +277,8 @@ class System:
         return ", ".join(f"`{name}`" for known, name in self._specs if known == kind) or "none"
 
     def _new_name(self, kind: str, name: str, place: str) -> str:
-        try:
+        with standing_at(place):
             checked_name(kind, name)
-        except HeadraceError as error:
-            raise InvalidSystem(f"{place}: {error.message}", hint=error.hint) from None
         if (kind, name) in self._specs:
             earlier = getattr(self._specs[(kind, name)], "where", "")
             raise InvalidSystem(f"{place}: {kind} `{name}` is declared twice, first at {earlier}",

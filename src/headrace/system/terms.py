@@ -7,10 +7,10 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from headrace.features.types import Aggregate, Label, SnapshotSpine
-from headrace.kernel.errors import HeadraceError, InvalidSystem
+from headrace.kernel.errors import InvalidSystem
 from headrace.kernel.ids import snake_case
 from headrace.kernel.times import duration
-from headrace.system.places import declared_at
+from headrace.system.places import declared_at, standing_at
 
 STREAM_NAMES: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 """Declared stream classes with the names of their streams."""
@@ -65,10 +65,8 @@ def keys_of(by: str | tuple[str, ...], where: str) -> tuple[str, ...]:
 
 def span(text: str) -> int:
     """Microseconds of the duration that a term is given; InvalidSystem for what is none."""
-    try:
+    with standing_at(declared_at()):
         return duration(text)
-    except HeadraceError as error:
-        raise InvalidSystem(f"{declared_at()}: {error.message}", hint=error.hint) from None
 
 
 def label(report: type, *, on: str, within: str) -> Label:

@@ -15,6 +15,7 @@ from headrace.features.asking import asking_points
 from headrace.features.labels import known_frames, label_rows
 from headrace.features.types import Aggregate, EventSpine, Label, SnapshotSpine
 from headrace.kernel.times import DAY, to_micros
+from headrace.training.answers import kind_of, labels_of
 
 REPORTED = Label("label", "report", ("id",), 7)
 QUIET = Label("no_event", "pay", ("a",), 7)
@@ -84,6 +85,16 @@ def test_the_future_is_what_follows_and_ends_with_the_horizon():
     assert labelled(mean, rows)[1] == [True, True, True, True, False]
     zero = Label("future", "pay", ("a",), 7, aggregate=Aggregate("mean", "x", empty=0.0))
     assert labelled(zero, rows)[1] == [True] * 5
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("last", ["v", None, "v"]), ("first", ["w", None, "v"])])
+def test_the_last_text_of_the_future_is_a_class(kind, expected):
+    rows = [{**payment(n, at), "word": word} for n, (at, word) in enumerate([(10, "u"), (99, None), (11, "w"), (13, "v")])]
+    newest = Label("future", "pay", ("a",), 7, aggregate=Aggregate(kind, "word"))
+    table = pl.Series("label", labelled(newest, rows)[0][:3])
+    assert table.to_list() == expected
+    labels = labels_of(table.drop_nulls().to_frame())
+    assert (kind_of(labels), labels.tolist()) == ("class", [text for text in expected if text])
 
 
 @pytest.mark.parametrize(

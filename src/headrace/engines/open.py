@@ -3,10 +3,12 @@ embedded engine inside `data`."""
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import unquote
 
 from headrace.engines.blobs.files import FileBlobs
 from headrace.engines.blobs.port import BlobStore
@@ -27,7 +29,15 @@ DATA_FORMAT = 1
 
 
 def prepare_data_folder(folder: Path) -> None:
-    """Create the folder with its format mark, or refuse one of a newer format."""
+    """Create the folder with its format mark, or refuse one of a newer format, or whose path deltalake 1.6 would decode: it
+    writes a table below `a%20b` and looks for it below `a b`."""
+    path = str(folder.resolve())
+    if unquote(path) != path:
+        (escape,) = re.findall("%[0-9A-Fa-f]{2}", path)[:1]
+        raise InvalidInput(
+            f"the path of the data folder `{path}` has `{escape}`, which the lake would read as `{unquote(escape)}`",
+            hint="rename it, or choose another folder with --data",
+        )
     mark = folder / "format"
     if mark.exists():
         found = mark.read_text().strip()

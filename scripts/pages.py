@@ -86,7 +86,7 @@ COMMANDS = """# Commands
 Every command takes `--json` (exactly one JSON document on stdout, everything else on stderr), `--data DIR` and
 `--system NAME`; with `--url URL` and `--api-key KEY` it asks a running headrace instead of the data folder. Required
 arguments may stand as words. Exit codes: 0 done, 1 checked and found bad, 2 usage, 3 bad system file or data, 4 not found,
-5 denied, 6 engine unreachable.
+5 denied, 6 engine unreachable, 130 stopped by Ctrl-C or SIGTERM.
 
 {sections}"""
 

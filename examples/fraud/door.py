@@ -91,13 +91,19 @@ class Door:
 
     def command(self, *arguments: str | Path, bad: bool = False) -> Any:
         """Run a command with --json and return what it prints; with `bad`, also when it found something bad."""
-        answer = subprocess.run(
+        command = subprocess.Popen(
             [self._headrace, *map(str, arguments), "--json"],
-            capture_output=True, text=True, check=False, env=self._environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment,
         )  # fmt: skip
-        if answer.returncode not in ((0, 1) if bad else (0,)):
-            raise Refused(f"`headrace {' '.join(map(str, arguments))}`: {answer.stdout or answer.stderr}")
-        return json.loads(answer.stdout)
+        try:
+            told, error = command.communicate()
+        except BaseException:
+            command.terminate()  # so that it ends what it has started
+            command.communicate()
+            raise
+        if command.returncode not in ((0, 1) if bad else (0,)):
+            raise Refused(f"`headrace {' '.join(map(str, arguments))}`: {told or error}")
+        return json.loads(told)
 
     def _request(self, method: str, path: str, body: bytes | None, kind: str = "application/json") -> Any:
         self._connection.close()

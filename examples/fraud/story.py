@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,9 @@ def main(
             learning.events_in(stage)
             learning.features(stage)
             learning.models(stage)
-            clients = Clients(*door.address, "/services/scoring/predict", connections=CONNECTIONS)
-            replay = Replay(stage, clients, [])
-            replay.run()
-            clients.close()
+            with closing(Clients(*door.address, "/services/scoring/predict", connections=CONNECTIONS)) as clients:
+                replay = Replay(stage, clients, [])
+                replay.run()
             proofs.answers(stage, replay.asked)
             proofs.parity(stage)
             proofs.ledger(stage)

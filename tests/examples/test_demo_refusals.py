@@ -85,28 +85,57 @@ def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     assert "nope.parquet" in error["message"]
 
 
-def children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found]
+def family(pid: int) -> set[int]:
+    """The process and its descendants."""
+    found = {pid}
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found |= family(int(child))
+    return found
 
 
-def test_ctrl_c_during_a_step_leaves_nothing_behind(tmp_path: Path) -> None:
+def runs(pid: int) -> bool:
+    """Whether the process is there, and no zombie of a container that has no init."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+TRAINING = "run/fraud/jobs/*.log"
+MOMENTS = ("format", "run/fraud/ready.json", TRAINING, "lake/fraud/streams/transaction")
+"""While `headrace run` starts, when it is ready, while a model is trained, while predictions are asked for."""
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "run/fraud/ready.json"),
+        pytest.param(signal.SIGINT, TRAINING, marks=pytest.mark.slow),
+        *(pytest.param(signal.SIGTERM, moment, marks=pytest.mark.slow) for moment in MOMENTS),
+    ],
+)
+def test_a_demo_that_is_stopped_during_a_step_leaves_nothing_behind(number: int, moment: str, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts pytest with `&` has it ignored
     demo = subprocess.Popen(
         [HEADRACE, "demo", "--payments", "20000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("tmp/headrace-demo-*/data/run/fraud/ready.json")):
+    deadline = time.monotonic() + 180
+    while not list(tmp_path.glob(f"tmp/headrace-demo-*/data/{moment}")):
         assert demo.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    started = children(demo.pid)
-    assert started
-    demo.send_signal(signal.SIGINT)
+    started = family(demo.pid)
+    assert len(started) > 1
+    demo.send_signal(number)
     _, told = demo.communicate(timeout=60)
     assert demo.returncode == 130
-    assert told.rstrip().endswith("interrupted")
+    assert told.rstrip().endswith("error: the demo was stopped\nhint: give the same command again: it begins anew")
     assert "Traceback" not in told
+    assert "Task" not in told
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+    deadline = time.monotonic() + 10
+    while any(map(runs, started)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

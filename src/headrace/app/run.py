@@ -16,8 +16,10 @@ from pathlib import Path
 from headrace.app.process_lock import ProcessLock
 from headrace.app.serve_arguments import ServeArguments
 from headrace.app.serving_child import ServingChild
+from headrace.app.stopping import stopped_by_sigterm
 from headrace.kernel.clocks import MACHINE
 from headrace.kernel.errors import InvalidInput, UsageError
+from headrace.kernel.log import LOG
 from headrace.kernel.settings import Settings
 from headrace.kernel.specs import Specs
 
@@ -53,17 +55,20 @@ class RunOptions:
 
 
 def run(settings: Settings, options: RunOptions) -> None:
-    """Run the system until SIGTERM or SIGINT. Raises what is wrong before the ready line is printed."""
+    """Run the system until SIGTERM or SIGINT, which end it as well while it starts. Raises what is wrong before the ready line
+    is printed."""
     check_exposure(options)
     gc.disable()  # nothing that importing makes is garbage; `run_parent` ends it
     try:
-        with unbound(options.host) as listener:
+        with stopped_by_sigterm(), unbound(options.host) as listener:
             child = ServingChild(listener)
             try:
                 _run(settings, options, listener, child)
             except BaseException:
                 child.kill()
                 raise
+    except KeyboardInterrupt:  # before `run_parent` waits for the signals
+        LOG.info("stopped while starting")
     finally:
         gc.enable()
 

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 import headrace
-from headrace.kernel.errors import NotFound
+from headrace.app.stopping import stopped_by_sigterm
+from headrace.kernel.errors import Interrupted, NotFound
 
 FEWEST_PAYMENTS = 20_000
 """Fewer seldom have a fraud in the test week; the story checks that those it has are enough."""
@@ -38,4 +39,8 @@ def examples() -> Path:
 def command(**given: Any) -> None:
     """Run the fraud story end to end, on our own payments or on yours, and print a table of figures."""
     sys.path.insert(0, str(examples() / "fraud"))
-    importlib.import_module("story").demo(**given)
+    try:
+        with stopped_by_sigterm():
+            importlib.import_module("story").demo(**given)
+    except KeyboardInterrupt:
+        raise Interrupted("the demo was stopped", hint="give the same command again: it begins anew") from None

@@ -11,7 +11,7 @@ import pytest
 from headrace.kernel import errors
 from headrace.kernel.errors import HeadraceError, NotFound
 from headrace.kernel.identity import GRANTS, LOCAL, SYSTEM, Permission, Principal, Role, authorize
-from headrace.kernel.log import Log, request_id
+from headrace.kernel.log import LEVELS, Log, request_id
 from headrace.kernel.namespace import Namespace
 from headrace.kernel.operation import OPERATIONS, operation
 from headrace.kernel.specs import Specs
@@ -44,7 +44,8 @@ def written(log: Log, **fields: object) -> str:
 
 @pytest.mark.parametrize("json_format", [False, True])
 def test_secrets_and_personal_fields_are_never_in_clear(json_format: bool) -> None:
-    log = Log(json=json_format)
+    log = Log()
+    log.json = json_format
     log.personal = frozenset({"iban"})
     line = written(log, api_key="abc1", token="abc2", Authorization="abc3", password="abc4", iban="abc5", key_id="public")
     assert "abc" not in line
@@ -53,12 +54,14 @@ def test_secrets_and_personal_fields_are_never_in_clear(json_format: bool) -> No
 
 
 def test_a_log_line_is_one_line_and_carries_the_request() -> None:
+    as_json = Log()
+    as_json.json = True
     token = request_id.set("r-17")
     try:
         line = written(Log(), text="two\nlines")
         assert line.count("\n") == 1
         assert "request_id=r-17" in line
-        record = json.loads(written(Log(json=True), count=3))
+        record = json.loads(written(as_json, count=3))
         assert record["request_id"] == "r-17"
         assert (record["level"], record["event"], record["count"]) == ("info", "event", 3)
     finally:
@@ -66,7 +69,9 @@ def test_a_log_line_is_one_line_and_carries_the_request() -> None:
 
 
 def test_the_level_holds_back_what_is_below_it() -> None:
-    assert written(Log(level="warning")) == ""
+    quiet = Log()
+    quiet.threshold = LEVELS["warning"]
+    assert written(quiet) == ""
 
 
 def test_every_error_has_its_own_code_and_an_exit_code_of_the_interface() -> None:

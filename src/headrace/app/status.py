@@ -144,18 +144,9 @@ def service_health(ctx: Context) -> list[ServiceHealth]:
         }
     found = []
     for spec in ctx.specs.all(ServiceSpec):
-        table = tables.get(spec.name)
-        found.append(
-            ServiceHealth(
-                spec.name,
-                spec.model.name,
-                None if table is None else table.champion,
-                None if table is None else table.challenger,
-                0.0 if table is None else table.weight,
-                ctx.events.end(ctx.namespace.predictions(spec.name), 0),
-                active.get(spec.name),
-            )
-        )
+        table, predictions = tables.get(spec.name), ctx.events.end(ctx.namespace.predictions(spec.name), 0)
+        serving = (None, None, 0.0) if table is None else (table.champion, table.challenger, table.weight)
+        found.append(ServiceHealth(spec.name, spec.model.name, *serving, predictions, active.get(spec.name)))
     return found
 
 

@@ -19,9 +19,9 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 class Log:
     """Writes events. `personal` are field names whose values are replaced, as those of secrets are."""
 
-    def __init__(self, *, json: bool = False, level: str = "info") -> None:
-        self.json = json
-        self.threshold = LEVELS[level]
+    def __init__(self) -> None:
+        self.json = False
+        self.threshold = LEVELS["info"]
         self.personal: frozenset[str] = frozenset()
 
     def hidden(self, name: str) -> bool:

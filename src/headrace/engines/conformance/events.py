@@ -10,8 +10,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -148,11 +148,8 @@ class EventLogConformance(ConsumerGroupConformance):
                 value = b"%d/%d" % (name, number)
                 given_offsets[log.append("t", 0, [value], sync=number % 10 == 0)] = value
 
-        threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
         assert dict(enumerate(log.read("t", 0, 0).values)) == given_offsets
 
     def test_any_reading_gives_what_was_appended(self, open_log: OpenLog) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import polars as pl
@@ -64,11 +65,8 @@ class LakeConformance:
                 except Fenced:
                     fenced.append(application)
 
-        threads = [threading.Thread(target=write, args=(application,)) for application in "aabbcc"]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(write, "aabbcc"))
         found = lake.read(TABLE)["number"].to_list()
         assert len(found) == len(set(found))
         assert fenced, "of two that write as one, the slower is told"
@@ -79,12 +77,11 @@ class LakeConformance:
     def test_compactions_at_once_keep_each_row_once(self, lake: Lake) -> None:
         for number in range(6):
             lake.append(TABLE, _frame(number), application="a", version=number)
-        threads = [threading.Thread(target=lake.compact, args=(TABLE,)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        lake.append(TABLE, _frame(6), application="a", version=6)
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            compactions = [pool.submit(lake.compact, TABLE) for _ in range(4)]
+            lake.append(TABLE, _frame(6), application="a", version=6)
+            for compaction in compactions:
+                compaction.result()
         assert lake.read(TABLE)["number"].sort().to_list() == list(range(7))
 
     def test_an_empty_frame_is_a_commit_too(self, lake: Lake) -> None:

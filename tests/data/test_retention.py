@@ -49,7 +49,7 @@ def test_retention_is_by_age_by_size_or_by_both(text: str | None, limits: tuple[
     assert parse_retention(text) == limits
 
 
-@pytest.mark.parametrize("text", ["", "1d, 2d", "1GB, 2GB", "for ever", "10", "-1GB", "1d 2GB"])
+@pytest.mark.parametrize("text", ["", "1d, 2d", "1GB, 2GB", "for ever", "10", "-1GB", "1d 2GB", "9" * 400 + "GB"])
 def test_no_other_retention_is_taken(text: str) -> None:
     with pytest.raises(InvalidInput):
         parse_retention(text)

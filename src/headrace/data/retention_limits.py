@@ -8,7 +8,7 @@ from headrace.kernel.errors import InvalidInput
 from headrace.kernel.times import duration
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?([KMGT]i?B)")
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d+)?)\s?([KMGT]i?B)")
 
 
 def parse_retention(text: str | None) -> tuple[int | None, int | None]:

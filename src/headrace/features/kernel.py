@@ -209,12 +209,22 @@ def evaluate(view: WindowView, timeline: Timeline, asked: Asked | None) -> list[
         for rows, part in _evaluate_block(view, timeline, prepared, block, first if own else None):
             if not results:
                 results = [(np.empty(len(index), values.dtype), None) for values, _ in part]
-            places = index[first : first + BLOCK]
-            _store(results, places if rows is None else places[rows], part)
-    return results
+            _store(results, slice(first, first + BLOCK) if rows is None else rows + first, part)
+    placed: list[Values] = []
+    while results:  # (each is given up when it has its places: their memory is that of one more)
+        values, defined = results.pop(0)
+        placed.append((_placed(index, values), None if defined is None else _placed(index, defined)))
+    return placed
 
 
-def _store(results: list[Values], places: np.ndarray, part: Sequence[Values]) -> None:
+def _placed(index: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """The values of the rows `index`, each at the place of its row."""
+    values = np.empty_like(ordered)
+    values[index] = ordered
+    return values
+
+
+def _store(results: list[Values], places: np.ndarray | slice, part: Sequence[Values]) -> None:
     """Write the results of some rows at their places."""
     for number, (values, defined) in enumerate(part):
         whole, mask = results[number]

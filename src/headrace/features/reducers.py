@@ -133,5 +133,7 @@ def fill_empty(aggregate: Aggregate, values: np.ndarray, count: np.ndarray) -> V
         empty = 0.0
     if empty is None:
         return values, defined
+    if values is count and empty == 0:
+        return values, None
     none = count == 0
     return np.where(none, values.dtype.type(empty), values), (defined | none) if aggregate.kind == "std" else None

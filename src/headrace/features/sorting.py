@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import polars as pl
 
 BLOCK = 1 << 16
 """Elements that are worked on at once: intermediate arrays stay in the processor's cache."""
+
+FEW = 1024
+"""So many values NumPy sorts before Polars has begun."""
 
 
 def blocks(length: int) -> Iterator[slice]:
@@ -18,9 +22,8 @@ def blocks(length: int) -> Iterator[slice]:
 def stable_argsort(codes: np.ndarray) -> np.ndarray:
     """The stable order of int64 codes >= 0.
 
-    As many high bits of the codes as fit are packed above the row number into one uint64, and these are sorted by value
-    (`numpy.sort` is vectorised, and its result says the order). Only rows that are equal in those bits, mostly few, are
-    then sorted by the lower ones.
+    As many high bits of the codes as fit are packed above the row number into one uint64, and these are sorted by value:
+    the result says the order. Only rows that are equal in those bits, mostly few, are then sorted by the lower ones.
     """
     number = max(len(codes) - 1, 1).bit_length()
     bits = (int(codes.max()) if len(codes) else 0).bit_length()
@@ -31,15 +34,13 @@ def stable_argsort(codes: np.ndarray) -> np.ndarray:
         np.right_shift(codes[block].view(np.uint64), np.uint64(shift), out=part)
         part <<= np.uint64(number)
         part |= np.arange(block.start, block.stop, dtype=np.uint64)
-    packed.sort()
-    index = packed.view(np.int64)
+    ordered = _sorted(packed)
+    index: np.ndarray = np.bitwise_and(ordered, np.uint64((1 << number) - 1), out=packed).view(np.int64)
     if not shift:
-        packed &= np.uint64((1 << number) - 1)
         return index
     same = np.zeros(max(len(codes) - 1, 0), bool)
     for block in blocks(len(same)):
-        same[block] = (packed[block] ^ packed[block.start + 1 : block.stop + 1]) < np.uint64(1 << number)
-    packed &= np.uint64((1 << number) - 1)
+        same[block] = (ordered[block] ^ ordered[block.start + 1 : block.stop + 1]) < np.uint64(1 << number)
     rows, group = runs(same)
     if len(rows):
         places = index[rows]
@@ -47,6 +48,14 @@ def stable_argsort(codes: np.ndarray) -> np.ndarray:
         lower |= group << shift
         index[rows] = places[stable_argsort(lower)]
     return index
+
+
+def _sorted(values: np.ndarray) -> np.ndarray:
+    """A sorted copy, which may be read only. NumPy's own sort takes 3.5 times as long on an AMD processor with AVX-512."""
+    if len(values) <= FEW:
+        return np.sort(values)
+    ordered: np.ndarray = pl.Series(values).sort(multithreaded=False).to_numpy()
+    return ordered
 
 
 def runs(same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from app_world import Counter, open_world
+from app_world import Counter
+from installation import open_world
 from sqlalchemy import select, text
 
 from headrace.app.invoke import invoke
@@ -114,7 +115,7 @@ def test_a_failure_is_not_an_answer(ctx: Context) -> None:
 DYING = """
 import os, signal, sys
 from pathlib import Path
-from app_world import open_world
+from installation import open_world
 from headrace.app.invoke import invoke
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import Operation
@@ -133,7 +134,7 @@ invoke(open_world(Path(sys.argv[1])), operation, {"name": "a"}, idempotency_key=
 @pytest.mark.parametrize("when", ["acted", "not yet"])
 def test_a_retry_of_what_a_crash_cut_off_says_so_and_does_not_act(ctx: Context, tmp_path: Path, when: str) -> None:
     command = [sys.executable, "-c", DYING, str(tmp_path), when]
-    died = subprocess.run(command, cwd=Path(__file__).parent, check=False, env={**os.environ, "PYTHONPATH": "."})
+    died = subprocess.run(command, cwd=Path(__file__).parents[1], check=False, env={**os.environ, "PYTHONPATH": "."})
     assert died.returncode == -signal.SIGKILL and (tmp_path / "acts").exists() == (when == "acted")
     counter = Counter()
     operation = counter.operation()

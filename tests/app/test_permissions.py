@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from app_world import open_world
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from installation import open_world
 from running import Running, write_system
 
 from headrace.app.http import control_plane, doors

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from governance_world import open_world
+from installation import open_world
 from sqlalchemy import select
 
 from headrace.governance.backup import backup, restore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from governance_world import open_world
+from installation import open_world
 
 from headrace.governance.keys import Authenticator, create, keys, revoke
 from headrace.kernel.errors import InvalidInput, NotFound, Unauthenticated

@@ -4,45 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import cast
 
+from installation import open_world
 from sqlalchemy import select
 
-from headrace.engines.blobs.files import FileBlobs
-from headrace.engines.catalog.sql import SqlCatalog
-from headrace.engines.compute.port import Compute
 from headrace.engines.context import Context
-from headrace.engines.events.segments import SegmentLog
-from headrace.engines.lake.port import Lake
-from headrace.engines.online.port import OnlineStore
-from headrace.kernel.clocks import FixedEventClock
 from headrace.kernel.identity import LOCAL
-from headrace.kernel.namespace import Namespace
-from headrace.kernel.settings import Settings
-from headrace.kernel.specs import Specs
 from headrace.ledger.outbox import record
 from headrace.ledger.sequencer import Sequencer
 from headrace.ledger.tables import OUTBOX
 
 PREDICTIONS = "fraud/predictions/scoring"
-
-
-def open_world(folder: Path, system: str = "fraud") -> Context:
-    """The engines that the ledger uses, the real ones; it touches no other."""
-    data = folder / "data"
-    data.mkdir(exist_ok=True)
-    return Context(
-        settings=Settings(data=data, signing_key=str(folder / "keys" / "signing.key")),
-        namespace=Namespace(system),
-        specs=Specs(),
-        clock=FixedEventClock(1_700_000_000_000_000),
-        events=SegmentLog(data / "events"),
-        online=cast(OnlineStore, None),
-        lake=cast(Lake, None),
-        blobs=FileBlobs(data / "blobs"),
-        catalog=SqlCatalog(f"sqlite:///{data / 'catalog.sqlite'}"),
-        compute=cast(Compute, None),
-    )
 
 
 def act(ctx: Context, number: int, *, first: int = 0) -> list[str]:
@@ -69,6 +41,7 @@ def main() -> None:
     """Step for ever; the test kills this process."""
     ctx = open_world(Path(sys.argv[1]))
     sequencer = Sequencer(ctx, digest_after=0.0)
+    sequencer.step()
     print("ready", flush=True)
     while True:
         sequencer.step()

@@ -8,7 +8,8 @@ import json
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from ledger_world import PREDICTIONS, act, open_world, predict
+from installation import open_world
+from ledger_world import PREDICTIONS, act, predict
 
 from headrace.kernel.errors import CheckFailed, NotFound
 from headrace.ledger.log import audit_folder

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_world import PREDICTIONS, act, leaves_of, open_world, predict
+from installation import open_world
+from ledger_world import PREDICTIONS, act, leaves_of, predict
 
 from headrace.kernel.errors import CheckFailed
 from headrace.ledger.checkpoint import Verifier, load_key, parse_note
@@ -268,8 +269,12 @@ def kill_and_restart(folder: Path, ctx, rounds: int, seed: int) -> int:
     rng = random.Random(seed)
     done = 0
     for _ in range(rounds):
+        act(ctx, 1, first=done)
+        done += 1
         child = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("ledger_world.py")), str(folder)], stdout=subprocess.PIPE
+            [sys.executable, str(Path(__file__).with_name("ledger_world.py")), str(folder)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         )
         assert child.stdout is not None
         child.stdout.readline()

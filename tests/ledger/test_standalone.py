@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ledger_world import act, open_world
+from installation import open_world
+from ledger_world import act
 
 from headrace.ledger.checkpoint import Verifier, load_key, parse_note
 from headrace.ledger.sequencer import Sequencer

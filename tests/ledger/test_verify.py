@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_world import PREDICTIONS, act, open_world, predict
+from installation import open_world
+from ledger_world import PREDICTIONS, act, predict
 
 from headrace.kernel.errors import InvalidInput, NotFound
 from headrace.ledger.checkpoint import Checkpoint, Signer, Verifier, load_key, parse_note

@@ -1,4 +1,4 @@
-"""A real installation in a folder, for the tests of governance."""
+"""A real installation in a folder, as processes open it: the same folder opened again is the same installation."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from headrace.kernel.log import LEVELS, LOG
 
 class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        fields = {} if record.exc_info is None else {"traceback": logging.Formatter().formatException(record.exc_info)}
+        fields = {"traceback": logging.Formatter().formatException(record.exc_info)} if record.exc_info else {}
         level = "error" if record.levelno >= logging.ERROR else "warning"
         LOG.write(level, record.getMessage(), logger=record.name, **fields)
 

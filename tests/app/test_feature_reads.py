@@ -14,7 +14,27 @@ from headrace.app.cli import run_command
 AT = "2024-01-01T06:00:00Z"
 NAMED = """
 named = system.windows(Order, by="customer", over=["1d"], name="named", most=hr.max("total"), who=hr.last("customer"))
+
+
+@system.stream(id="id", key="customer", time="at")
+class Account:
+    id: int
+    customer: str
+    at: datetime
+    limit: float
+    points: int | None
+    active: bool | None
+    opened: datetime | None
+
+
+account = system.attributes(Account, by="customer", columns=["limit", "points", "active", "opened"], name="account")
+seen = system.windows(Account, by="customer", over=["36500d"], name="seen", count=hr.count(), first=hr.first("points"))
 """
+KNOWN = {"limit": 2, "points": 3, "active": True, "opened": "2023-12-01T00:00:00.5Z"}
+ACCOUNTS = [
+    {"id": 1, "customer": "c0", "at": "2024-01-01T00:00:00Z"} | KNOWN,
+    {"id": 2, "customer": "c1", "at": "2024-01-01T00:00:00Z", "limit": 2},
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +44,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     file.write_text(file.read_text() + NAMED)
     with Running(folder / "data", file=file) as run:
         assert run.ask("POST", "/streams/order/events", "\n".join(json.dumps(order(n)) for n in range(5)).encode())[0] == 200
+        assert run.ask("POST", "/streams/account/events", "\n".join(map(json.dumps, ACCOUNTS)).encode())[0] == 200
         deadline = time.monotonic() + 20
         while any(stream["lag"] for stream in run.ask("GET", "/api/v1/streams")[1]):
             assert time.monotonic() < deadline
@@ -90,3 +111,17 @@ def test_the_list_for_people_has_what_fits_a_line(shop: Running, capsys: pytest.
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["name", "kind", "stream", "by", "over", "built", "versions"]
     assert ["named", "windows", "order", "customer", "1d", "True", "-"] in lines
+
+
+def test_values_have_their_declared_types(shop: Running) -> None:
+    """Compared as texts: 3 is 3.0 for Python."""
+    expected = {
+        "account": '[[2.0,3,true,"2023-12-01T00:00:00.500000Z"],[2.0,null,null,null],[null,null,null,null]]',
+        "seen": "[[1,3],[1,null],[0,null]]",
+    }
+    for name, values in expected.items():
+        body = {"requests": [{"customer": customer} for customer in ("c0", "c1", "c2")]}
+        found = read(shop, name, body)[1]
+        assert json.dumps(found["values"], separators=(",", ":")) == values
+        told = shop.command("features", "read", name, "customer=c0")[1]["values"]
+        assert json.dumps(list(told.values())) == json.dumps(found["values"][0])

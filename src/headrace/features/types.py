@@ -5,7 +5,6 @@ Feature values are Float64 in a model's matrix (a null is NaN); in frames counts
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -281,9 +280,3 @@ class FeatureRow(NamedTuple):
     positions: dict[str, dict[str, int]]
     age: Mapping[str, int | None] = {}
     texts: Mapping[str, str | None] = {}
-
-    def given(self, features: FeatureSet) -> list[float | str | None]:
-        """The values of `features.given`, texts too."""
-        values = zip(features.columns, self.values.tolist(), strict=True)
-        numbers = {name: None if math.isnan(value) else value for name, value in values}
-        return [self.texts[name] if name in self.texts else numbers[name] for name in features.given]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
 from headrace.features.arriving import check_built
+from headrace.features.given_values import GivenValues, Value
 from headrace.features.online import FeatureReader
 from headrace.features.requests import asking_stream, field_types
 from headrace.features.types import Ask, FeatureRow, FeatureSet
@@ -35,12 +36,12 @@ class Questions(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Values(msgspec.Struct):
-    """The answer: for each request a row of `values` in the order of `columns` (NaN is null); `age_s` of each view and request:
+    """The answer: for each request a row of `values` in the order of `columns`; `age_s` of each view and request:
     seconds since its newest event of the key."""
 
     at: str
     columns: tuple[str, ...]
-    values: Sequence[Sequence[float | str | None]]
+    values: Sequence[Sequence[Value]]
     age_s: dict[str, list[float | None]]
 
 
@@ -70,6 +71,15 @@ class FeatureDoor:
     def _types(self) -> dict[str, FieldType]:
         return field_types(self._ctx.specs, asking_stream(self._features))
 
+    @cached_property
+    def _taken(self) -> dict[str, type]:
+        """The type of the values of a field that are taken as they are."""
+        return {name: _TYPES[kind] for name, kind in self._types.items() if kind in _TYPES}
+
+    @cached_property
+    def _given(self) -> GivenValues:
+        return GivenValues(self._features, self._ctx.specs, self._types)
+
     def _begin(self, body: bytes, key: str | None) -> asyncio.Future[Values]:
         """Reading again is harmless, so `key` is not looked at."""
         answer: asyncio.Future[Values] = asyncio.get_running_loop().create_future()
@@ -88,7 +98,7 @@ class FeatureDoor:
                 f"{len(asked.requests)} requests; allowed: {MOST_REQUESTS}", hint="send fewer in one body", field="requests"
             )
         moment = self._ctx.clock.now() if asked.at is None else parse_time(asked.at)
-        asks = [Ask(self._typed(place, request, moment), moment, None) for place, request in enumerate(asked.requests)]
+        asks = [Ask(request, moment, None) for request in self._typed(asked.requests, moment)]
         rows: list[FeatureRow] = []
         for place, row in enumerate(self._reader.read_many(asks)):
             if isinstance(row, HeadraceError):
@@ -96,22 +106,26 @@ class FeatureDoor:
             rows.append(row)
         views = [view.name for view in self._features.views]
         ages = {view: [None if (age := row.age[view]) is None else age / SECOND for row in rows] for view in views}
-        given = [row.given(self._features) for row in rows] if rows and rows[0].texts else [row.values.tolist() for row in rows]
-        return Values(format_time(moment), self._features.given, given, ages)
+        return Values(format_time(moment), self._features.given, self._given.of(rows), ages)
 
-    def _typed(self, place: int, request: Mapping[str, Any], moment: int) -> dict[str, Any]:
-        """The request with its times as microseconds; one without a time of its own has the asking time."""
-        row: dict[str, Any] = {} if self._asking is None else {self._asking.time: moment}
-        for name, value in request.items():
-            kind = self._types.get(name)
-            if kind is None:
-                raise NotFound.of("field", name, self._types)
-            if value is None or type(value) is _TYPES.get(kind):
-                row[name] = value
-            elif kind == "float" and type(value) is int:
-                row[name] = float(value)
-            elif kind == "datetime" and type(value) is str:
-                row[name] = parse_time(value)
-            else:
-                raise InvalidInput(f"request {place}: `{name}` is `{kind}`, not `{value}`", hint="mend the value", field=name)
-        return row
+    def _typed(self, requests: Sequence[dict[str, Any]], moment: int) -> list[dict[str, Any]]:
+        """The requests with their times as microseconds; one without a time of its own has the asking time."""
+        taken, own = self._taken, {} if self._asking is None else {self._asking.time: moment}
+        rows = [{**own, **request} for request in requests]
+        for place, (request, row) in enumerate(zip(requests, rows, strict=True)):
+            for name, value in request.items():
+                if type(value) is not taken.get(name):
+                    row[name] = self._converted(place, name, value)
+        return rows
+
+    def _converted(self, place: int, name: str, value: Any) -> Any:
+        kind = self._types.get(name)
+        if kind is None:
+            raise NotFound.of("field", name, self._types)
+        if value is None:
+            return None
+        if kind == "float" and type(value) is int:
+            return float(value)
+        if kind == "datetime" and type(value) is str:
+            return parse_time(value)
+        raise InvalidInput(f"request {place}: `{name}` is `{kind}`, not `{value}`", hint="mend the value", field=name)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 from headrace.data.types import FieldType, StreamSpec
 from headrace.engines.context import Context
 from headrace.features.arriving import are_behind, check_built
+from headrace.features.given_values import GivenValues
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader
 from headrace.features.requests import asking_stream, field_types, with_inputs
@@ -87,7 +89,9 @@ def read(ctx: Context, name: str, fields: Sequence[str], at: str | None) -> Read
     if stream is not None:
         request.setdefault(ctx.specs.get(StreamSpec, stream).time, moment)
     row = FeatureReader(ctx.online, ctx.namespace, features, ctx.specs).read(request, moment, None)
-    values = dict(zip(features.given, row.given(features), strict=True))
+    (given,) = GivenValues(features, ctx.specs, field_types(ctx.specs, stream)).of([row])
+    values = {name: None if isinstance(value, float) and isnan(value) else value
+              for name, value in zip(features.given, given, strict=True)}  # fmt: skip
     ages = {view: None if age is None else age / SECOND for view, age in row.age.items()}
     return ReadFeatures(format_time(moment), values, row.positions, ages)
 

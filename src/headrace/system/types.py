@@ -56,10 +56,11 @@ class FeatureInfo:
 
 @dataclass(frozen=True, slots=True)
 class ReadFeatures:
-    """Values read from the online store as of `at`; `age_s` of each view: seconds since its newest event of the key."""
+    """Values read from the online store as of `at`, each of its type where that is declared; `age_s` of each view: seconds
+    since its newest event of the key."""
 
     at: str
-    values: dict[str, float | str | None]
+    values: dict[str, bool | int | float | str | None]
     positions: dict[str, dict[str, int]]
     age_s: dict[str, float | None]
 

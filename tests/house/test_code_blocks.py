@@ -49,7 +49,7 @@ RUNNABLE = [p for p in PAGES if any(language in RUN for language, _ in blocks(p)
 
 
 def _quick(page: Path) -> bool:
-    return not page.name.startswith("howto-") and page.name not in ("client.md", "events-in.md")
+    return not page.name.startswith("howto-") and page.name not in ("client.md", "events-in.md", "quickstart.md")
 
 
 @pytest.mark.parametrize("page", [pytest.param(p, id=p.name, marks=() if _quick(p) else pytest.mark.slow) for p in RUNNABLE])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,18 @@ def test_the_log_waits_while_another_process_opens_its_new_offsets(tmp_path: Pat
     log.commit("group", "t", 0, 7)
     assert log.committed("group", "t", 0) == 7
     log.close()
+
+
+def test_processes_that_delete_topics_at_once_delete_them_all(tmp_path: Path) -> None:
+    logs = [SegmentLog(tmp_path) for _ in range(4)]
+    names = [f"shop/{number}" for number in range(40)]
+    for name in names:
+        logs[0].append(name, 0, [b"x"], sync=False)
+    logs[0].append("shop", 0, [b"kept"], sync=False)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: logs[number % 4].delete(names[number]), range(40)))
+    assert logs[0].topics() == {"shop": 1}
+    logs[0].delete("unknown")
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"shop"}
+    for log in logs:
+        log.close(sync=False)

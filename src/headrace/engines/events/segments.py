@@ -82,9 +82,13 @@ class SegmentLog:
             raise InvalidInput(f"topic `{topic}` has {found} partitions, not {partitions}", hint="use another topic")
 
     def topics(self) -> dict[str, int]:
-        tops = [path for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith(_DELETED)]
-        names = sorted(str(mark.parent.relative_to(self._folder)) for top in tops for mark in top.rglob(_MARK))
-        return {name: self._count(name) for name in names}
+        found = {}
+        for folder, below, files in os.walk(self._folder):  # (passes over what another process deletes meanwhile)
+            below[:] = [name for name in below if not name.startswith("@")]
+            topic = str(Path(folder).relative_to(self._folder))
+            if _MARK in files and (count := self._count(topic)):
+                found[topic] = count
+        return dict(sorted(found.items()))
 
     def delete(self, topic: str) -> None:
         within = [name for name in self.topics() if name.startswith(f"{topic}/")]
@@ -97,7 +101,7 @@ class SegmentLog:
         with suppress(FileNotFoundError):  # an unknown one
             self._path(topic).rename(self._folder / f"{_DELETED}{new_id()}")
         for path in self._folder.glob(f"{_DELETED}*"):  # also what a process that died here has left
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # (another process deletes it too)
 
     def _partition(self, topic: str, partition: int) -> Partition:
         found = self._partitions.get((topic, partition))

@@ -8,7 +8,6 @@ from functools import partial
 import click
 
 from headrace.app.output import show
-from headrace.engines.open import open_lake, prepare_data_folder
 from headrace.kernel.errors import HeadraceError
 from headrace.kernel.settings import Settings, load_settings
 from headrace.system.checking import FoundProblems, check
@@ -37,6 +36,7 @@ def command(file: str, data: str | None, as_json: bool) -> None:
 
 def _additions(settings: Settings) -> Callable[[System], Iterator[HeadraceError]]:
     """Imported on use: most checks have no data folder."""
+    from headrace.engines.open import open_lake, prepare_data_folder
     from headrace.system.additions import demanded
 
     prepare_data_folder(settings.data)

@@ -54,7 +54,9 @@ class Report:
         self._add(text, "")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        widths = [max(len(row[i]) if i < len(row) else 0 for row in (columns, *rows)) for i in range(len(columns))]
+        """A row that is shorter than the columns ends with a reason, which widens none."""
+        full = [row if len(row) == len(columns) else row[: len(row) - 1] for row in (columns, *rows)]
+        widths = [max(len(row[i]) if i < len(row) else 0 for row in full) for i in range(len(columns))]
 
         def line(cells: Sequence[str]) -> str:
             filled = [*cells, *[""] * (len(columns) - len(cells))]

@@ -37,8 +37,8 @@ SERVE = ["--no-access-log", "--max-requests", 1 << 30, "-r", 3600]
 """Flags of Feast's server: no log, no worker replaced meanwhile, the registry read once an hour."""
 AIMS = {1: {OURS: 20, OURS_HTTP: 1000}, 100: {OURS: 250, OURS_HTTP: 1000}}
 """The p99 in microseconds."""
-Found = dict[str, list[tuple[float, float]] | str]
-"""By side the p50 and p99 of every run in microseconds, or why it is not measured."""
+Found = dict[str, list[tuple[float, float]]]
+"""By side the p50 and p99 of every run in microseconds."""
 
 
 def users(number: int) -> pl.DataFrame:
@@ -79,7 +79,7 @@ class Reads:
     """Every side, ready to be asked."""
 
     def __init__(self, folder: Path, reads: int, number: int) -> None:
-        self.folder = folder
+        self.folder, self.number = folder, number
         self.table = folder / "users.parquet"
         users(number).write_parquet(self.table)
         self.asked = {size: questions(folder, size, round(reads * share), number) for size, share in READS.items()}
@@ -129,38 +129,36 @@ class Reads:
                     expected = expected or answer["answers"]
                     if answer["answers"] != expected:
                         sys.exit(f"{name} answers otherwise than {OURS}")
-                    sides.setdefault(name, []).append(quantiles(answer["taken"]))  # type: ignore[union-attr]
+                    sides.setdefault(name, []).append(quantiles(answer["taken"]))
                 for name, http in self.http.items():
-                    sides.setdefault(name, []).append(http.measure(size))  # type: ignore[union-attr]
-        for sides in found.values():
-            sides.update(self.missing)
+                    sides.setdefault(name, []).append(http.measure(size))
         return found
 
 
 def not_measured(kind: str, peers: bool) -> str | None:
     """Why a peer is not measured."""
     if not peers:
-        return "not measured: without `--peers`"
+        return "without `--peers`"
     if isinstance(reason := measuring.peer("feast"), str):
-        return f"not measured: {reason}"
-    return "not measured: there is no redis-server" if kind == "redis" and shutil.which("redis-server") is None else None
+        return reason
+    return "there is no redis-server" if kind == "redis" and shutil.which("redis-server") is None else None
 
 
-def show(report: Report, found: dict[int, Found], number: int, runs: int) -> None:
-    for size, sides in found.items():
-        report.say(f"{size} of {number:,} users, {len(NAMES)} numbers each, microseconds a read; runs: {runs}")
+def show(report: Report, sides: Reads, runs: int) -> None:
+    for size, found in sides.measure(runs).items():
+        report.say(f"{size} of {sides.number:,} users, {len(NAMES)} numbers each, microseconds a read; runs: {runs}")
+        median = {
+            name: [statistics.median(run[place] for run in several) for place in (0, 1)] for name, several in found.items()
+        }
         rows = []
-        for name, several in sides.items():
-            if isinstance(several, str):
-                rows.append([name, several])
-                continue
-            p50, p99 = ([run[place] for run in several] for place in (0, 1))
-            ours = sides[OURS_HTTP if "HTTP" in name else OURS]
-            ratio = statistics.median(p50) / statistics.median(run[0] for run in ours)  # type: ignore[misc]
-            rows.append([name, spread(p50, 1), spread(p99, 1), f"{ratio:.1f}"])
-        report.table(["", "p50", "p99", "x ours, p50"], rows)
+        for name, several in found.items():
+            spreads = (spread([run[place] for run in several], 1) for place in (0, 1))
+            ours = median[OURS_HTTP if "HTTP" in name else OURS]
+            rows.append([name, *spreads, *(f"{median[name][place] / ours[place]:.1f}" for place in (0, 1))])
+        rows += [[name, f"not measured: {reason}"] for name, reason in sides.missing.items()]
+        report.table(["", "p50", "p99", "x ours, p50", "x ours, p99"], rows)
         for name, aim in AIMS[size].items():
-            report.aim(f"p99 of {name}, {size},", aim, statistics.median(run[1] for run in sides[name]), " us")  # type: ignore[misc]
+            report.aim(f"p99 of {name}, {size},", aim, median[name][1], " us")
 
 
 def main() -> None:
@@ -181,7 +179,7 @@ def main() -> None:
                 sides.feast(kind, stack)
             else:
                 sides.missing[f"Feast, {store}"] = reason
-        show(report, sides.measure(options.runs), number, options.runs)
+        show(report, sides, options.runs)
     python = measuring.peer("feast")
     if options.peers and not isinstance(python, str):
         versions = f"{measuring.versions_of(python, 'feast', 'redis')}, `feast serve {' '.join(map(str, SERVE))}` of one worker"

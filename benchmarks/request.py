@@ -42,7 +42,9 @@ def measure(report: Report, data: Path, payments: pl.DataFrame, runs: int) -> No
     report.say(f"{len(features.columns)} columns, {payments.height:,} payments in the windows; microseconds; runs: {runs}")
     rows, alone = [], 0.0
     for name, size in (("one request alone", 1), (f"one of {TOGETHER} together", TOGETHER)):
-        p50, p99, cpu = [], [], []
+        p50: list[float] = []
+        p99: list[float] = []
+        cpu: list[float] = []
         for _ in range(runs):
             spent, taken = time.process_time(), []
             for start in range(0, ASKED - size + 1, size):

@@ -182,12 +182,12 @@ def show(report: Report, sides: dict[str, Side | str]) -> None:
                 rows.append([name, side])
                 continue
             runs = side.found[connections]
-            rate, p50, p99, cpu = (
+            spreads = (
                 spread([run[key] for run in runs], digits)
                 for key, digits in (("requests_per_s", 0), ("p50_ms", 2), ("p99_ms", 1), ("cpu_us_per_request", 0))
             )
             behind = f"{statistics.median(side.behind_us[connections]):.0f}" if side.behind else "-"
-            rows.append([name, rate, p50, p99, cpu, behind, f"{base / median(side, connections, 'requests_per_s'):.2f}"])
+            rows.append([name, *spreads, behind, f"{base / median(side, connections, 'requests_per_s'):.2f}"])
         title = f"{connections} connection{'s' if connections > 1 else ''}"
         report.table([title, "requests/s", "p50 ms", "p99 ms", "CPU us", "behind", "ratio"], rows)
     most = CONNECTIONS[-1]
@@ -205,7 +205,7 @@ def show(report: Report, sides: dict[str, Side | str]) -> None:
 
 def median(side: Side | str, connections: int, key: str) -> float:
     assert not isinstance(side, str)
-    return statistics.median(run[key] for run in side.found[connections])
+    return float(statistics.median(run[key] for run in side.found[connections]))
 
 
 def main() -> None:

@@ -116,7 +116,7 @@ RATES = ("", "/s of CPU", "/s", "runs")
 
 def rate(runs: Sequence[Found]) -> float:
     """Events a CPU second, the median."""
-    return statistics.median(run["events"] / run["cpu_seconds"] for run in runs)
+    return float(statistics.median(run["events"] / run["cpu_seconds"] for run in runs))
 
 
 def rate_row(name: str, runs: Sequence[Found]) -> list[str]:
@@ -126,7 +126,8 @@ def rate_row(name: str, runs: Sequence[Found]) -> list[str]:
 
 def throughput(report: Report, events: int, runs: int) -> None:
     report.say(f"{events:,} events, {KEYS:,} keys, two views; each process on one core:")
-    rows, reached, compared = [], {}, 0
+    rows, compared = [], 0
+    reached: dict[str, float] = {}
     for case in (FRIENDLY, HOSTILE):
         with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
             scratch = Path(name)

@@ -54,6 +54,8 @@ def main(asked: dict[str, Any], command: list[str]) -> dict[str, Any]:
     started, peak, stopped = time.perf_counter(), 0.0, None
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     signal.signal(signal.SIGTERM, lambda *_: stop(process))
+    if asked.get("memory_mb"):  # should it outgrow the machine between two looks, it is what ends, not something else
+        Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000")
     try:
         while True:
             try:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from scenario import COUNT, JOIN, OVER, PAY, REPORT, SPECS, VIEWS, all_of, frames, histories
 
 from headrace.features.backfill_files import backfill_files
-from headrace.features.memory_budget import memory_bytes
+from headrace.features.memory_budget import check_memory, memory_bytes
 from headrace.features.types import AttributeView, RequestFeatures, WindowView
 from headrace.kernel.errors import InvalidInput, UsageError
 from headrace.kernel.specs import Specs
+from headrace.system.file_operations import backfill
 
 TINY = "150KB"
 """A few rows at once, and a part for every few keys."""
@@ -139,6 +140,13 @@ def test_what_cannot_be_ordered_on_disk_is_told(tmp_path):
     file.write_text(json.dumps({"id": 1, "at": "2024-01-01T00:00:00Z", "a": 1, "x": 1.0, "flag": True}) + "\n")
     with pytest.raises(UsageError, match="only Parquet is ordered on disk"):
         backfill_files(SPECS, {"pay": file}, spine="pay", features=["own"], order_by="id", memory=TINY, out=tmp_path / "o")
+
+
+def test_the_least_memory_is_told():
+    with pytest.raises(InvalidInput, match=r"`--memory 1MB` is too little; allowed: 350MB or more"):
+        backfill(None, file="none.py", stream=[], spine="pay", out=Path("out.parquet"), memory="1MB")
+    check_memory("350MB")
+    check_memory(None)
 
 
 def test_amounts_of_memory():

@@ -39,6 +39,16 @@ def memory_bytes(text: str | None) -> int:
     return size
 
 
+def check_memory(text: str | None) -> None:
+    """InvalidInput for no amount, or for less than the process takes by itself."""
+    least = PROCESS_BYTES >> 20
+    if text is not None and memory_bytes(text) < PROCESS_BYTES:
+        raise InvalidInput(
+            f"`--memory {text}` is too little; allowed: {least}MB or more, which the process takes before the first event",
+            hint=f"give --memory {least}MB or more: with more, fewer events go through files", field="memory",
+        )  # fmt: skip
+
+
 def _machine_bytes() -> int:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"

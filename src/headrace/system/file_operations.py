@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.features.backfill_files import backfill_files
+from headrace.features.memory_budget import check_memory
 from headrace.kernel.errors import UsageError
 from headrace.kernel.identity import Permission
 from headrace.kernel.operation import operation
@@ -21,8 +22,9 @@ def backfill(
 
     FILE is the system file; `--stream NAME=PATH` gives each stream's events; `--features a,b` chooses among the views
     and functions. Writes Parquet with key, time and the features. `--memory 4GB` is what it may take, by default half of
-    the machine's: a larger backfill goes through files beside OUT.
+    the machine's, at least 350MB: a larger backfill goes through files beside OUT.
     """
+    check_memory(memory)
     paths = {}
     for given in stream:
         name, equals, path = given.partition("=")

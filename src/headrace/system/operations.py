@@ -38,8 +38,10 @@ def list_retrainings(ctx: Context) -> list[Retraining]:
     text=("name", "kind", "stream", "by", "over", "built", "versions"),
 )  # fmt: skip
 def list_features(ctx: Context) -> list[FeatureInfo]:
-    """List views and functions, as text without what `features show` and `--json` have: columns, definition hash, applied
-    positions, and the models that use them."""
+    """List views and functions: columns, definition hash, applied positions, and the models that use them.
+
+    As text only what fits a line; `features show` and `--json` have all of it.
+    """
     return feature_catalogue.listed(ctx)
 
 

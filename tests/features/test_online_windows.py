@@ -15,6 +15,7 @@ from headrace.data.applying import AppliedBatch
 from headrace.engines.context import Context
 from headrace.engines.online.lmdb_store import LmdbStore
 from headrace.engines.online.memory import MemoryOnline
+from headrace.features.long_states import LONG
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader, FeaturesFailed
 from headrace.features.recompute import LoggedRead, recompute
@@ -37,13 +38,13 @@ def context(online, specs=SPECS):
 class Replay:
     """Applies a history to the online views step by step, remembering positions."""
 
-    def __init__(self, payments, reports, online=None):
+    def __init__(self, payments, reports, online=None, *, long=LONG):
         self.rows = {"pay": payments, "report": reports}
         self.tables = frames(payments, reports)
         self.done = {"pay": 0, "report": 0}
         self.positions = {"pay": -1, "report": -1}
         online = MemoryOnline() if online is None else online
-        self.views = OnlineViews(context(online), STORED)
+        self.views = OnlineViews(context(online), STORED, long=long)
         self.reader = FeatureReader(online, Namespace("shop"), FEATURES, SPECS, asking="pay")
 
     def apply(self, stream, count, *, again=False):
@@ -99,9 +100,9 @@ STEPS = st.lists(
 
 
 @MANY
-@given(histories(), STEPS)
-def test_stream_online_request_and_recompute_equal_the_oracle(history, steps):
-    replay = Replay(*history)
+@given(histories(), STEPS, st.sampled_from((1, 4, LONG)))
+def test_stream_online_request_and_recompute_equal_the_oracle(history, steps, long):
+    replay = Replay(*history, long=long)
     reads = []
     for what, first, second in steps:
         if what != "ask":

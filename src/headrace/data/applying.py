@@ -62,7 +62,7 @@ class StreamApplier:
         self._unique = UniqueIndex(ctx, spec, partition)
         self._unique.rebuild_lost(first, self._fence)
 
-    def step(self, max_records: int = 65_536) -> int:
+    def step(self, max_records: int = 131_072) -> int:
         """Apply the next records of the log; returns their number, 0 at the end. Fenced when another process applies the
         partition: open it again if it is still assigned."""
         events = self._ctx.events

@@ -103,14 +103,14 @@ class IdentityIndex:
         offsets = frame["_offset"].to_list()
         redelivered = np.zeros(len(keys), bool)
         conflicting = np.zeros(len(keys), bool)
-        found = self._online.get_many(keys)
-        entries: dict[bytes, bytes | None] = dict(zip(keys, map(_ENTRY.pack, offsets, hashes), strict=True))
-        before: dict[bytes, bytes | None] = dict.fromkeys(keys)
-        if len(entries) == len(keys) and found.count(None) == len(keys):
-            return Identified(redelivered, conflicting, entries, before)
-        entries.clear()
-        before.clear()
-        for row, (key, digest, offset, stored) in enumerate(zip(keys, hashes, offsets, found, strict=True)):
+        known = dict(zip(keys, map(_ENTRY.pack, offsets, hashes), strict=True))
+        ordered = sorted(known)  # neighbours lie in one page of the store
+        found = dict(zip(ordered, self._online.get_many(ordered), strict=True))
+        if len(known) == len(keys) and not any(found.values()):
+            return Identified(redelivered, conflicting, {key: known[key] for key in ordered}, dict.fromkeys(ordered))
+        entries, before = dict[bytes, bytes | None](), dict[bytes, bytes | None]()
+        for row, (key, digest, offset) in enumerate(zip(keys, hashes, offsets, strict=True)):
+            stored = found[key]
             entry = entries.get(key) or stored
             if entry is not None:
                 earlier, content = _ENTRY.unpack(entry)

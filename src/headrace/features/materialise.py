@@ -18,13 +18,14 @@ from headrace.engines.context import Context
 from headrace.engines.online.port import OnlineStore
 from headrace.features.codes import key_codes
 from headrace.features.frames import passing
+from headrace.features.long_states import LONG, all_blobs, held_states
 from headrace.features.rekeyed_state import applied_by_all
 from headrace.features.report_index import Changes, ReportIndex
 from headrace.features.routes import route_of
 from headrace.features.state import NEVER, Applied, StateLayout, entity_keys, pack_states, pack_texts, texts_of, unpack_states
 from headrace.features.timeline import ALWAYS, order
 from headrace.features.types import AttributeView, StoredView
-from headrace.features.words import value_word
+from headrace.features.words import value_word, with_id_words
 from headrace.kernel.log import LOG
 from headrace.kernel.partitions import base_of
 
@@ -34,12 +35,13 @@ CHUNK = 262_144
 
 class ViewWriter:
     """The state of one view, of the keys of one partition; every method returns what has to be written with it, at once.
-    `interleaved`: the events of a key do not come in the order of their positions."""
+    `interleaved`: the events of a key do not come in the order of their positions. `long`: as `long_states.LONG`."""
 
     interleaved = False
 
-    def __init__(self, online: OnlineStore, layout: StateLayout, partition: int = 0) -> None:
+    def __init__(self, online: OnlineStore, layout: StateLayout, partition: int = 0, *, long: int = LONG) -> None:
         self.layout = layout
+        self._long = long
         self._online = online
         self._applied_key = layout.applied_key_of(partition)
         join = layout.view.join
@@ -84,16 +86,18 @@ class ViewWriter:
         """`oldest`: the oldest asking time that the state must reach."""
         _, first, code = np.unique(code, return_index=True, return_inverse=True)
         entities = entity_keys(frame, self.layout.view.by, first)
-        keys = self.layout.keys(entities)
+        ordered = sorted(range(len(entities)), key=entities.__getitem__)  # neighbours lie in one page of the store
+        entities = [entities[number] for number in ordered]
+        code = np.argsort(ordered)[code]
         events = self.layout.events(frame)
         joined: Changes = {}
         if self._index is not None:
             joined = self._join(self._index, frame, events, [entities[number] for number in code.tolist()])
         words = self.layout.words
-        old, old_code, guards = unpack_states(self._online.get_many(keys), len(words))
-        fresh = events[words["offset"]] > guards[code, 0]
-        events = np.concatenate([old, events[:, fresh]], axis=1)
-        code = np.concatenate([old_code, code[fresh]])
+        held = held_states(self._online, self.layout, entities, np.bincount(code), self._long)
+        fresh = events[words["offset"]] > held.guards[code, 0]
+        events = np.concatenate([held.events, events[:, fresh]], axis=1)
+        code = np.concatenate([held.code, code[fresh]])
         time = events[words["time"]]
         index = order(code, np.zeros_like(time))
         if self.interleaved:
@@ -103,9 +107,9 @@ class ViewWriter:
         if isinstance(self.layout.view, AttributeView):
             index = self._newest(events, code, oldest)
         index = index[time[index] > trim]
-        sizes = np.bincount(code[index], minlength=len(keys))
-        blobs = pack_states(events[:, index], sizes, position, guards[:, 1])
-        changes: Changes = dict(zip(keys, blobs, strict=True))
+        sizes = np.bincount(code[index], minlength=len(held.keys))
+        blobs = pack_states(events[:, index], sizes, position, held.guards[:, 1])
+        changes: Changes = {**dict.fromkeys(held.gone), **dict(zip(held.keys, blobs, strict=True))}
         changes.update(joined)
         if self.layout.view.text_sources:
             changes.update(self._texts(frame, entities, events[:, index], sizes))
@@ -170,19 +174,20 @@ class ViewWriter:
             if entry is None or entry.offset < 0:
                 waiting[key] = earliest[key]
             else:
-                marks.setdefault(self.layout.key(entry.entity), []).append((entry.offset, earliest[key]))
+                marks.setdefault(entry.entity, []).append((entry.offset, earliest[key]))
                 changes[key] = type(entry)(entry.time, entry.offset, earliest[key], entry.entity).pack()
         changes.update(self._index.wait(waiting))
         changes.update(self._mark(marks, guard))
         return changes
 
     def _mark(self, marks: dict[bytes, list[tuple[int, int]]], position: int) -> Changes:
-        keys, words = list(marks), self.layout.words
-        events, code, applied = unpack_states(self._online.get_many(keys), len(words))
-        places = zip(code.tolist(), events[words["offset"]].tolist(), strict=True)
+        words = self.layout.words
+        keys, found, owner = all_blobs(self._online, self.layout, list(marks), self._long)
+        events, code, applied = unpack_states(found, len(words))
+        places = zip(owner[code].tolist(), events[words["offset"]].tolist(), strict=True)
         place = {pair: number for number, pair in enumerate(places)}
-        for number, key in enumerate(keys):
-            for offset, at in marks[key]:
+        for number, own in enumerate(marks.values()):
+            for offset, at in own:
                 if (number, offset) in place:
                     events[words["reported"], place[number, offset]] = at
         blobs = pack_states(events, np.bincount(code, minlength=len(keys)), applied[:, 0], position)
@@ -194,8 +199,8 @@ class OnlineViews:
     different streams may come from different threads, those of different partitions of one stream from different processes:
     they change the states of different keys."""
 
-    def __init__(self, ctx: Context, views: Sequence[StoredView]) -> None:
-        self._ctx = ctx
+    def __init__(self, ctx: Context, views: Sequence[StoredView], *, long: int = LONG) -> None:
+        self._ctx, self._long = ctx, long
         self._lock = threading.Lock()
         unique = {view.definition_hash: view for view in views}
         specs = {view.definition_hash: ctx.specs.get(StreamSpec, view.stream) for view in views}
@@ -207,7 +212,8 @@ class OnlineViews:
     def _writers(self, partition: int) -> list[ViewWriter]:
         if partition not in self._by_partition:
             layouts = [layout for layout in self._layouts if layout.stream.partitions > partition]
-            self._by_partition[partition] = [ViewWriter(self._ctx.online, layout, partition) for layout in layouts]
+            online, long = self._ctx.online, self._long
+            self._by_partition[partition] = [ViewWriter(online, layout, partition, long=long) for layout in layouts]
         return self._by_partition[partition]
 
     def sink(self, batch: AppliedBatch) -> None:
@@ -218,10 +224,12 @@ class OnlineViews:
     def _apply(self, writers: Sequence[ViewWriter], batch: AppliedBatch) -> None:
         with self._lock:
             changes: Changes = {}
+            own = [writer.layout for writer in writers if writer.layout.view.stream == batch.stream and writer.layout.tells_own]
+            frame = with_id_words(batch.frame, own[0].stream.id) if own else batch.frame
             for writer in writers:
                 view = writer.layout.view
                 if view.stream == batch.stream:
-                    changes.update(writer.apply_events(batch.frame, batch.next_offset))
+                    changes.update(writer.apply_events(frame, batch.next_offset))
                 if view.join is not None and view.join.report == batch.stream:
                     time = self._ctx.specs.get(StreamSpec, batch.stream).time
                     changes.update(writer.apply_reports(batch.frame, batch.next_offset, time))

@@ -8,7 +8,7 @@ import msgspec
 
 from headrace.engines.online.port import OnlineStore
 from headrace.features.routes import Route, vector_of
-from headrace.features.state import FORMAT, NEVER, StateLayout
+from headrace.features.state import FORMAT, NEVER, READABLE, StateLayout
 from headrace.kernel.errors import IncompatibleFormat
 from headrace.kernel.partitions import base_of
 
@@ -35,8 +35,8 @@ class AppliedVector:
         if blob is None:
             return cls.nothing(route)
         found, following, watermark, streams = msgspec.msgpack.decode(blob, type=tuple[int, int, int, dict[str, list[int]]])
-        if found != FORMAT:
-            raise IncompatibleFormat(f"the online state has format {found}, this headrace reads {FORMAT}",
+        if found not in READABLE:
+            raise IncompatibleFormat(f"the online state has format {found}, this headrace reads up to {FORMAT}",
                                      hint="delete the online folder: it is rebuilt")  # fmt: skip
         return cls(following, watermark, streams)
 

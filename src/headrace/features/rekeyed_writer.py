@@ -24,6 +24,7 @@ from headrace.features.routes import route_of
 from headrace.features.state import StateLayout
 from headrace.features.types import StoredView
 from headrace.features.waiting_reports import WaitingReports
+from headrace.features.words import with_id_words
 from headrace.kernel.errors import Fenced
 from headrace.kernel.log import LOG
 from headrace.kernel.partitions import base_of, partition_of
@@ -102,6 +103,8 @@ class RekeyedWriter(ViewWriter):
         changes: Changes = {}
         if frames:
             frame = pl.concat(frames)
+            if self.layout.tells_own:
+                frame = with_id_words(frame, self.layout.stream.id)
             changes, watermark = self.event_changes(frame, np.ones(len(frame), bool), after.watermark, NO_GUARD)
             after = replace(after, watermark=watermark)
         self._store(changes, after)

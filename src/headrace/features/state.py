@@ -4,9 +4,11 @@ Header: three int64, little-endian: format, applied offset of the stream, applie
 words column by column: time, offset, what tells the asking event (id, whether `where` keeps it), the aggregated columns
 (floats by their bits, NaN for null; texts by hash) with a null flag where they may be null, the earliest report's time.
 Events are ordered by (time, offset); those of attributes, which have a word of their creation, by (time, created, offset).
-Where texts are given out, a second blob beside it has those of the hashes (`texts_of`).
+Where texts are given out, a second blob beside it has those of the hashes (`texts_of`); else a long state of windows has a
+second one for what came lately, of the same form (`features/long_states.py`).
 
-Keys are `{system}/view/{hash}/{key}` and `{system}/view/{hash}~text/{key}`, where the hash is `{definition}.{identity}`.
+Keys are `{system}/view/{hash}/{key}`, `{system}/view/{hash}~text/{key}` and `{system}/view/{hash}~tail/{key}`, where the hash
+is `{definition}.{identity}`.
 """
 
 from __future__ import annotations
@@ -26,13 +28,15 @@ from headrace.data.frames import physical
 from headrace.data.types import Field, StreamSpec
 from headrace.features.frames import passing
 from headrace.features.timeline import ALWAYS
-from headrace.features.types import AttributeView, StoredView
-from headrace.features.words import value_words
+from headrace.features.types import AttributeView, StoredView, WindowView
+from headrace.features.words import ID_WORD, value_words
 from headrace.kernel.errors import IncompatibleFormat
 from headrace.kernel.ids import content_hash, key_bytes, key_hash
 from headrace.kernel.namespace import Namespace
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""A state of format 1 is one of today without tails; who knows format 1 alone refuses what has been written since."""
 HEADER = struct.Struct("<qqq")
 _HEADER_WORDS = HEADER.size // 8
 POSITIONS = struct.Struct("<qqqq")
@@ -55,8 +59,8 @@ class Applied(NamedTuple):
         if blob is None:
             return cls()
         found, stream, report, watermark = POSITIONS.unpack(blob)
-        if found != FORMAT:
-            raise IncompatibleFormat(f"the online state has format {found}, this headrace reads {FORMAT}",
+        if found not in READABLE:
+            raise IncompatibleFormat(f"the online state has format {found}, this headrace reads up to {FORMAT}",
                                      hint="delete the online folder: it is rebuilt")  # fmt: skip
         return cls(stream, report, watermark)
 
@@ -82,6 +86,11 @@ class StateLayout:
     def keeps_filtered(self) -> bool:
         """Whether events that `where` drops are kept: one of them may be the asking event, which orders ties."""
         return self.tells_own and self.view.predicate is not None
+
+    @cached_property
+    def has_tails(self) -> bool:
+        """Whether a long state is in two blobs: attributes keep few events, and texts are written with all of them."""
+        return isinstance(self.view, WindowView) and not self.view.text_sources
 
     @cached_property
     def words(self) -> dict[str, int]:
@@ -129,17 +138,21 @@ class StateLayout:
         prefix = self.prefix
         return [prefix + entity if len(entity) <= LONGEST_KEY else self.key(entity) for entity in entities]
 
+    def tail_key(self, entity: bytes) -> bytes:
+        """The key of what came lately to the long state of an entity."""
+        return self.key(entity, b"~tail")
+
     def texts_key(self, entity: bytes) -> bytes:
         """The key of the texts that the state of an entity has words of."""
         return self.key(entity, b"~text")
 
     def events(self, frame: pl.DataFrame) -> np.ndarray:
-        """The words of events, int64 [words, n]; not yet reported."""
+        """The words of events (`with_id_words`), int64 [words, n]; not yet reported."""
         columns: dict[str, np.ndarray] = {
             "time": physical(frame[self.stream.time]).to_numpy(), "offset": frame["_offset"].to_numpy(),
         }  # fmt: skip
         if self.tells_own:
-            columns["id"] = value_words(frame[self.stream.id])
+            columns["id"] = frame[ID_WORD].to_numpy()
         if "created" in self.words:
             columns["created"] = frame["_created"].to_numpy()
         if self.keeps_filtered:
@@ -214,7 +227,10 @@ def pack_states(
 
 def _places(first: np.ndarray, sizes: np.ndarray, words: int) -> np.ndarray:
     """int64 [words, n]: where each word of each event stands in the joined blobs, which begin at the words `first`."""
-    code = np.repeat(np.arange(len(sizes)), sizes)
-    within = np.arange(len(code)) - (np.cumsum(sizes) - sizes)[code]
-    places: np.ndarray = (first + _HEADER_WORDS)[code] + within + np.arange(words)[:, None] * sizes[code]
+    places = np.empty((words, int(sizes.sum())), np.int64)
+    places[0] = np.repeat(first + _HEADER_WORDS - (np.cumsum(sizes) - sizes), sizes)
+    places[0] += np.arange(places.shape[1])
+    steps = np.repeat(sizes, sizes)
+    for word in range(1, words):
+        np.add(places[word - 1], steps, out=places[word])
     return places

@@ -50,14 +50,16 @@ class StateReader(Generic[View]):
         self._streams = (stream.name,) if view.join is None else (stream.name, view.join.report)
         self._by = view.by[0] if len(view.by) == 1 else None
         self._has_texts = bool(view.text_sources)
+        self._has_tails = self.layout.has_tails
+        self._tails = self.layout.tail_key(b"")
 
     @property
     def key_count(self) -> int:
         """The number of `keys`."""
-        return 1 + self._has_texts
+        return 1 + (self._has_texts or self._has_tails)
 
     def keys(self, requests: Sequence[Mapping[str, Any]]) -> list[list[bytes]]:
-        """What to read from the online store: the states, and their texts where they have any."""
+        """What to read from the online store: the states, and their texts or tails where they have any."""
         prefix, states = self._prefix, []
         if self._by is not None and not self._has_texts:
             for request in requests:
@@ -66,7 +68,7 @@ class StateReader(Generic[View]):
                     break
                 states.append(prefix + b"%d" % value)
             else:
-                return [states]
+                return [states, [self._tails + state[len(prefix) :] for state in states]] if self._has_tails else [states]
         entities: list[bytes | None] = []
         for request in requests:
             values = tuple([request[name] for name in self.view.by])
@@ -74,6 +76,8 @@ class StateReader(Generic[View]):
         keys = [[NO_KEY if entity is None else self.layout.key(entity) for entity in entities]]
         if self._has_texts:
             keys.append([NO_KEY if entity is None else self.layout.texts_key(entity) for entity in entities])
+        elif self._has_tails:
+            keys.append([NO_KEY if entity is None else self.layout.tail_key(entity) for entity in entities])
         return keys
 
     def partition(self, request: Mapping[str, Any]) -> int:

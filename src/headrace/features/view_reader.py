@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.features.arguments import array_of_values, kept, predicate_dtypes
+from headrace.features.long_states import with_tail
 from headrace.features.reducers import Column, Dense, fill_empty, reduce_column
 from headrace.features.report_index import ReportIndex, reported_time
 from headrace.features.single_request import SingleRequest
@@ -79,7 +80,8 @@ class ViewReader(StateReader[WindowView]):
         ages: list[int | None] = []
         adds = self._adds(asks, is_event)
         for row, (ask, edges) in enumerate(zip(asks, self._edges_at(at[:, None]), strict=True)):
-            window, age = self._window(blobs[0][row], edges, ask, is_event[row], adds[row])
+            stored = self._stored(blobs[0][row], None if self._has_texts else blobs[1][row], edges)
+            window, age = self._window(stored, edges, ask, is_event[row], adds[row])
             ages.append(age)
             slices.add(window)
         reports = () if not self._indexes else [blobs[-1][row] for row in slices.added]
@@ -89,7 +91,9 @@ class ViewReader(StateReader[WindowView]):
 
     def _read_single(self, single: SingleRequest, ask: Ask, blobs: Sequence[bytes | None], is_event: bool) -> ViewValues | None:
         adds = is_event and self.view.own_event and not self.view.delay
-        window, age = self._window(blobs[0], self._edges_at(ask.at), ask, is_event, adds)
+        edges = self._edges_at(ask.at)
+        words = self._stored(blobs[0], None if self._has_texts else blobs[1], edges)
+        window, age = self._window(words, edges, ask, is_event, adds)
         report = blobs[-1] if self._indexes else None
         values = single.read(window, ask.request, ask.at, report)
         return None if values is None else ViewValues(np.array([values], np.float64), (age,), {})
@@ -101,10 +105,19 @@ class ViewReader(StateReader[WindowView]):
             edges[..., :-2] = self.view.begin(edges[..., :-2])
         return edges
 
-    def _window(self, blob: bytes | None, edges: np.ndarray, ask: Ask, is_event: bool, adds: bool) -> tuple[Window, int | None]:
+    def _stored(self, blob: bytes | None, tail: bytes | None, edges: np.ndarray) -> np.ndarray:
+        """The words of the events in a state, column by column."""
+        if not blob:
+            return NO_WORDS
+        words = np.frombuffer(blob, np.int64, -1, HEADER.size)
+        if not tail:
+            return words
+        lately = np.frombuffer(tail, np.int64, -1, HEADER.size).reshape(self._width, -1)
+        return with_tail(words.reshape(self._width, -1), lately, int(edges.min())).ravel()
+
+    def _window(self, words: np.ndarray, edges: np.ndarray, ask: Ask, is_event: bool, adds: bool) -> tuple[Window, int | None]:
         """The stored events of a request's windows, and the age of the key's newest; `adds`: the asking event belongs to them
         also when it is not stored."""
-        words = np.frombuffer(blob, np.int64, -1, HEADER.size) if blob else NO_WORDS
         size = len(words) // self._width
         *bounds, end, newest = words[:size].searchsorted(edges, "right").tolist()
         age = ask.at - words.item(newest - 1) if newest else None

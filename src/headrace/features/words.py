@@ -9,6 +9,7 @@ import polars as pl
 
 from headrace.kernel.ids import key_hash, text_hashes
 
+ID_WORD = "_id_word"
 FEW = 1024
 """Of so many texts each is hashed sooner than equal ones are found."""
 
@@ -26,6 +27,11 @@ def value_words(values: pl.Series) -> np.ndarray:
         return _text_words(values)
     physical = values.to_physical()
     return (physical.fill_null(0) if physical.null_count() else physical).to_numpy().astype(np.int64, copy=False)
+
+
+def with_id_words(events: pl.DataFrame, column: str) -> pl.DataFrame:
+    """The events with the words of their ids: found once for all views of a batch."""
+    return events.with_columns(pl.Series(ID_WORD, value_words(events[column]), dtype=pl.Int64))
 
 
 def _text_words(values: pl.Series) -> np.ndarray:

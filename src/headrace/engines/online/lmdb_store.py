@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import lmdb
 import msgspec
@@ -151,9 +151,8 @@ class LmdbStore:
         self.write_if(changes, {})
 
     def write_if(self, changes: Mapping[bytes, bytes | None], expected: Mapping[bytes, bytes | None]) -> bool:
-        ordered = sorted(changes.items())
-        stored = cast("list[tuple[bytes, bytes]]", [pair for pair in ordered if pair[1] is not None])
-        deleted = [key for key, value in ordered if value is None]
+        stored = [(key, value) for key in sorted(changes) if (value := changes[key]) is not None]
+        deleted = [] if len(stored) == len(changes) else [key for key, value in changes.items() if value is None]
 
         def attempt() -> bool:
             with self._environment.begin(write=True) as transaction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -133,16 +134,47 @@ def test_another_limit_of_a_contract_is_refused(tmp_path: Path) -> None:
     assert running(shop) is shop.specs
 
 
-def test_a_neighbour_alone_is_not_adopted_and_it_is_said(tmp_path: Path) -> None:
-    file, neighbour = tmp_path / "shop.py", tmp_path / "factors_beside.py"
-    neighbour.write_text("K = 2\n")
-    content = "import factors_beside\n" + SYSTEM.replace("amount * 2", "amount * factors_beside.K")
-    shop = _running(file, content)
-    neighbour.write_text("K = 3  # more\n")
-    with pytest.raises(CheckFailed, match=r"what `shop\.py` imports or reads changed: `features twice`"):
+BESIDE = "import factors_beside\n" + SYSTEM.replace("amount * 2", "amount * factors_beside.inner.K")
+
+
+def _write_beside(folder: Path, factor: int) -> None:
+    (folder / "factors_beside").mkdir(exist_ok=True)
+    (folder / "factors_beside/__init__.py").write_text("from factors_beside import inner\n")
+    (folder / "factors_beside/inner.py").write_text(f"K = {factor}\n")
+
+
+def test_a_neighbour_is_kept_and_adopted_with_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "shop.py"
+    _write_beside(tmp_path, 2)
+    shop = _running(file, BESIDE)
+    before = shop.specs.origin
+    assert before is not None
+    first = shop.specs.get(RequestFeatures, "twice")
+    _write_beside(tmp_path, 3)
+    told = reload(shop, check=False)
+    assert (told.adopted, told.changed) == (True, ["features twice"])
+    second = shop.specs.get(RequestFeatures, "twice")
+    assert (first.function(1.0), second.function(1.0)) == ({"twice": 2.0}, {"twice": 3.0})
+    assert not reload(shop, check=False).adopted
+    shutil.rmtree(tmp_path / "factors_beside")
+    for digest, was in ((before.digest, first), (told.source, second)):
+        kept = before.load(shop.blobs.get("shop", digest)).get(RequestFeatures, "twice")
+        assert (kept.definition_hash, kept.function(1.0)) == (was.definition_hash, was.function(1.0))
+    again = context({**shop.child_arguments(), "source": before.digest})
+    assert again.specs.get(RequestFeatures, "twice").definition_hash == first.definition_hash
+    again.close()
+
+
+def test_what_a_file_reads_is_not_kept_and_it_is_said(tmp_path: Path) -> None:
+    file, factor = tmp_path / "shop.py", tmp_path / "factor.txt"
+    factor.write_text("2")
+    content = SYSTEM.replace("amount * 2", "amount * K")
+    shop = _running(file, f"from pathlib import Path\n\nK = int(Path({str(factor)!r}).read_text())\n" + content)
+    factor.write_text("3")
+    with pytest.raises(CheckFailed, match=r"what `shop\.py` reads changed: `features twice`"):
         reload(shop, check=False)
     assert running(shop) is shop.specs
-    file.write_text(content + "# with the other factor\n")
+    file.write_text(file.read_text() + "# with the other factor\n")
     told = reload(shop, check=False)
     assert (told.adopted, told.changed) == (True, ["features twice"])
 

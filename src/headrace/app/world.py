@@ -52,13 +52,16 @@ def context(arguments: Mapping[str, str | None]) -> Context:
 
 
 def _declared(settings: Settings, system: str, file: str | None, source: str | None) -> Specs:
-    """What the parent runs: the file, unless it is another one meanwhile; then the content that was kept."""
+    """What the parent runs: the content that it keeps; the file when it does not yet, while it starts."""
     if file is None:
         return Specs()
-    path = Path(file.partition(":")[0])
-    if source is None or (path.is_file() and content_hash(path.read_bytes()) == source):
+    if source is None:
         return load_system(file).specs()
-    return load_kept(file, open_blobs(settings).get(system, source))
+    try:
+        content = open_blobs(settings).get(system, source)
+    except NotFound:
+        return load_system(file).specs()
+    return load_kept(file, content)
 
 
 def remember(ctx: Context) -> None:

@@ -143,7 +143,8 @@ class _Content:
         module = sys.modules.get(kind.__module__)
         if module is None or _is_installed_module(module):
             return ["installed", kind.__module__, kind.__qualname__]
-        lines = _lines(self._files.get(kind.__module__) or vars(module).get("__file__") or "", vars(module))
+        origin = None if module.__spec__ is None else module.__spec__.origin
+        lines = _lines(self._files.get(kind.__module__) or origin or vars(module).get("__file__") or "", vars(module))
         members = kind.__members__ if issubclass(kind, enum.Enum) else {}
         read: dict[str, Any] = {name: self.of(member.value, path) for name, member in members.items()}
         for name, value in vars(kind).items():

@@ -25,7 +25,8 @@ T = TypeVar("T", bound=Spec)
 
 @dataclass(frozen=True)
 class Origin:
-    """What the declarations of `system` were read from: the content of a file. `load` reads another content of the file."""
+    """What the declarations of `system` were read from: the content of a file and of what it imports from its folder. `load`
+    reads another content."""
 
     system: str
     source: bytes

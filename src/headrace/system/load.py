@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import linecache
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,11 +19,11 @@ from headrace.kernel.errors import HeadraceError, InvalidSystem, NotFound
 from headrace.kernel.ids import content_hash
 from headrace.kernel.specs import Origin, Specs
 from headrace.system.declarations import System
-from headrace.training.code import remembered_source
+from headrace.system.neighbours import Neighbours, packed, remember, unpacked
 from headrace.training.types import ModelSpec
 
-_NEIGHBOURS: dict[Path, frozenset[str]] = {}
-"""The modules of a file's folder that came with it: read anew when the file is."""
+_CAME: dict[Path, set[str]] = {}
+"""The modules of a folder that came with files in it: read anew when one of these is."""
 
 
 def load_system(reference: str) -> System:
@@ -37,36 +36,35 @@ def load_system(reference: str) -> System:
     if not path.is_file():
         raise NotFound(f"there is no system file `{path_text}`", hint="`headrace init NAME --from FILE` writes one")
     source = path.read_bytes()
-    return _chosen(_executed(path, source), path, name, source)
+    neighbours = Neighbours(path.parent, {})
+    module = _executed(path, source, neighbours)
+    return _chosen(module, path, name, packed(source, neighbours.read))
 
 
-def load_kept(reference: str, source: bytes) -> Specs:
-    """The declarations of a content that the file had or has, beside those that were read from it before."""
+def load_kept(reference: str, content: bytes) -> Specs:
+    """The declarations of a content that the system had or has, beside those that were read from its file before."""
     path_text, _, name = reference.partition(":")
     path = Path(path_text).resolve()
-    return _chosen(_executed(path, source), path, name, source).specs()
+    source, modules = unpacked(content)
+    return _chosen(_executed(path, source, Neighbours(path.parent, modules)), path, name, content).specs()
 
 
-def _executed(path: Path, source: bytes) -> ModuleType:
-    """The module of a content of the file. Its functions keep their source, whatever happens to the file: `inspect` asks
-    `linecache`, which does not look at files again for an entry without a time; a second content has another file name."""
-    filename = str(path)
-    if remembered_source(filename, source) != source:
-        filename = f"{content_hash(source)[:12]}/{path.name}"
-        remembered_source(filename, source)
+def _executed(path: Path, source: bytes, neighbours: Neighbours) -> ModuleType:
+    """The module of a content of the file, which imports its neighbours."""
     module_name = f"headrace_system_{content_hash(str(path).encode())[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise InvalidSystem(f"`{path}` is not a Python file", hint="a system file ends in .py")
     module = importlib.util.module_from_spec(spec)
-    for neighbour in _NEIGHBOURS.get(path, ()):
-        sys.modules.pop(neighbour, None)
-    before = set(sys.modules)
+    came = _CAME.setdefault(path.parent, set())
+    for name in came:
+        sys.modules.pop(name, None)
     sys.modules[module_name] = module
     sys.path.insert(0, str(path.parent))
+    sys.meta_path.insert(0, neighbours)
+    filename = str(path)
     try:
-        text = importlib.util.decode_source(source)
-        linecache.cache[filename] = (len(source), None, text.splitlines(keepends=True), filename)
+        spec.origin = filename = remember(path, source)
         exec(compile(source, filename, "exec", dont_inherit=True), vars(module))
     except InvalidSystem:
         raise
@@ -78,13 +76,13 @@ def _executed(path: Path, source: bytes) -> ModuleType:
         place = f"{path.name}:{_line(error, filename)}"
         raise InvalidSystem(f"{place}: {type(error).__name__}: {error}", hint="mend that line") from error
     finally:
+        sys.meta_path.remove(neighbours)
         sys.path.remove(str(path.parent))
-        came = set(sys.modules) - before - {module_name}
-        _NEIGHBOURS[path] = _NEIGHBOURS.get(path, frozenset()) | {name for name in came if _is_beside(sys.modules[name], path)}
+        came |= neighbours.names
     return module
 
 
-def _chosen(module: ModuleType, path: Path, name: str, source: bytes) -> System:
+def _chosen(module: ModuleType, path: Path, name: str, content: bytes) -> System:
     systems = {key: value for key, value in vars(module).items() if isinstance(value, System)}
     if name and name not in systems:
         raise NotFound.of("system", name, systems)
@@ -94,7 +92,7 @@ def _chosen(module: ModuleType, path: Path, name: str, source: bytes) -> System:
             hint='declare one with `system = hr.System("name")`, or name one: FILE.py:NAME',
         )
     system = systems[name] if name else next(iter(systems.values()))
-    system.origin = Origin(system.name, source, partial(load_kept, f"{path}:{name}" if name else str(path)))
+    system.origin = Origin(system.name, content, partial(load_kept, f"{path}:{name}" if name else str(path)))
     specs = system.specs()
     for declared in [*stored_views(specs), *specs.all(RequestFeatures)]:
         assert declared.definition_hash  # refused here if it has none
@@ -117,12 +115,6 @@ def function_content(function: Callable[..., Any]) -> str:
         return inspect.getsource(function)
     except (OSError, TypeError):  # a built-in one
         return repr(function)
-
-
-def _is_beside(module: ModuleType, path: Path) -> bool:
-    """Whether the module's file is the user's, in the folder of `path` or below it."""
-    file = vars(module).get("__file__")
-    return file is not None and "site-packages" not in file and Path(file).is_relative_to(path.parent)
 
 
 def _line(error: BaseException, filename: str) -> int:

@@ -6,6 +6,7 @@ restarted; what could not be followed without a restart is refused here.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, fields, is_dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -44,7 +45,8 @@ def reload(ctx: Context, *, check: bool) -> Reloaded:
     """Read the file of the system again and adopt what it declares, unless `check`.
 
     InvalidSystem or CheckFailed for a file that cannot be read or that changes what a running system cannot change: all of it
-    in the message. Processes know what runs by the digest of the file: CheckFailed where only its neighbours are others.
+    in the message. Processes know what runs by the digest of the file and of what it imports from its folder: CheckFailed where
+    these are as they run, and what they read, such as another file, is not.
     """
     new = _read(ctx)
     assert new.origin is not None
@@ -59,7 +61,7 @@ def reload(ctx: Context, *, check: bool) -> Reloaded:
     if not changes and any(found):
         names = ", ".join(f"`{name}`" for part in found for name in part)
         path = Path(str(ctx.file).partition(":")[0]).name
-        raise CheckFailed(f"what `{path}` imports or reads changed: {names}; the file itself is as it runs",
+        raise CheckFailed(f"what `{path}` reads changed: {names}; the file and what it imports are as they run",
                           hint=f"edit {path} too, a comment suffices, or restart")  # fmt: skip
     if check or not changes:
         return Reloaded(False, source, *found)
@@ -76,12 +78,10 @@ def _read(ctx: Context) -> Specs:
     path = Path(ctx.file.partition(":")[0])
     if not path.is_file():
         raise NotFound(f"there is no system file `{path}`", hint="put it back where it was")
-    content = path.read_bytes()
-    source = ctx.blobs.put(ctx.system, content)
-    bad = run_in_child(ctx, f"reading `{path.name}`", "headrace.system.reloading:try_in_child", {"source": source})
-    if bad is not None:
-        raise InvalidSystem(bad["message"], hint=bad["hint"])
-    new = ctx.specs.origin.load(content)
+    told = run_in_child(ctx, f"reading `{path.name}`", "headrace.system.reloading:try_in_child", {})
+    if "message" in told:
+        raise InvalidSystem(told["message"], hint=told["hint"])
+    new = ctx.specs.origin.load(ctx.blobs.get(ctx.system, told["source"]))
     if new.origin is not None and new.origin.system != ctx.system:
         raise CheckFailed(
             f"the file declares the system `{new.origin.system}`, what runs is `{ctx.system}`", hint="take the name back"
@@ -89,14 +89,15 @@ def _read(ctx: Context) -> Specs:
     return new
 
 
-def try_in_child(arguments: dict[str, Any]) -> dict[str, str] | None:
-    """Compute job: open the world with the declarations of the blob `source`; the message and hint of an InvalidSystem, whose
-    class a failed job would lose."""
+def try_in_child(arguments: dict[str, Any]) -> dict[str, str]:
+    """Compute job: open the world with the declarations of the file as it is, and store what it was read from as the blob
+    `source`; or the message and hint of an InvalidSystem, whose class a failed job would lose."""
     try:
-        open_world({**arguments, "context": {**arguments["context"], "source": arguments["source"]}}).close()
+        with closing(open_world({**arguments, "context": {**arguments["context"], "source": None}})) as ctx:
+            assert ctx.specs.origin is not None
+            return {"source": ctx.blobs.put(ctx.system, ctx.specs.origin.source)}
     except InvalidSystem as error:
         return {"message": error.message, "hint": error.hint}
-    return None
 
 
 def _difference(before: Specs, new: Specs) -> tuple[list[str], list[str], list[str]]:

@@ -94,7 +94,7 @@ MUTATIONS = (
     Mutation(
         "applied-offset guard: a batch is applied again",
         "features/materialise.py",
-        'fresh = events[words["offset"]] > guards[code, 0]',
+        'fresh = events[words["offset"]] > held.guards[code, 0]',
         'fresh = events[words["offset"]] > -1',
         (
             "tests/features/test_online_windows.py::test_an_interrupted_batch_is_applied_once",

@@ -71,7 +71,7 @@ def differences(mine: Path, theirs: Path) -> list[str]:
 def compare(options: argparse.Namespace, report: Report, *, hostile: bool) -> None:
     labels = SMALL if options.small else LABELS
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
+        folder = Path(name).resolve()
         write_tables(folder, labels=labels, rows=options.rows, hostile=hostile)
         spec, known = (write_spec(folder, hostile=hostile, as_known=as_known) for as_known in (False, True))
         outs = {side: folder / f"{number}.parquet" for number, side in enumerate((OURS, DUCKDB, *STORES))}
@@ -82,7 +82,7 @@ def compare(options: argparse.Namespace, report: Report, *, hostile: bool) -> No
         }
         for side, store in STORES.items():
             sides[side] = feast(folder, spec, store, outs[side]) if options.peers else "without `--peers`"
-        limits = measuring.Limits(options.limit, options.memory * 1e3)
+        limits = measuring.Limits(options.limit, options.memory * 1e3, folder=folder)  # (DuckDB leaves .tmp when it is killed)
         fewer = {side: DEFAULT_RUNS for side, store in STORES.items() if store == "dask"}
         measured = measuring.alternate(sides, OURS, runs=options.runs, limits=limits, fewer=fewer)
         kind = "hostile: two text keys, Zipf, late rows" if hostile else "friendly: one integer key"

@@ -39,11 +39,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What ends a command, None for no limit: seconds, MB of all its processes; and the core that it is held on."""
+    """What ends a command, None for no limit: seconds, MB of all its processes; and the core and the folder it is held in."""
 
     seconds: float | None = None
     memory_mb: float | None = None
     core: int | None = None
+    folder: Path | None = None
 
 
 NONE = Limits()
@@ -59,7 +60,10 @@ def attempt(command: Command, limits: Limits = NONE, watch: Callable[[], bool] |
     """
     asked = json.dumps({"seconds": limits.seconds, "memory_mb": limits.memory_mb, "core": limits.core})
     launcher = subprocess.Popen(
-        [sys.executable, ROOT / "benchmarks/launch.py", asked, *map(str, command)], stdout=subprocess.PIPE, env=ENVIRONMENT
+        [sys.executable, ROOT / "benchmarks/launch.py", asked, *map(str, command)],
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+        cwd=limits.folder,
     )
     killed = False
     try:

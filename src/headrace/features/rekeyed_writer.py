@@ -56,7 +56,7 @@ class RekeyedWriter(ViewWriter):
         self.stopped = threading.Event()
         """Once set, a write raises Fenced."""
         on_id = view.join is not None and view.join.on == layout.stream.id
-        self._waiting = WaitingReports(ctx, layout, partition) if on_id else None
+        self._waiting = WaitingReports(ctx, layout, partition) if on_id and not view.own_event else None
         self.route = route_of(view, ctx.specs)
         self.at = AppliedVector.unpack(ctx.online.get(self._applied_key), self.route)
 

@@ -2,7 +2,8 @@
 
 Where a join is on the id of the stream, an event that is accepted and applied settles its reports: it is here, or it is under
 another `by`, or no window reaches it any more; another one with its id will never be accepted. So a report does not begin to
-wait for such an event, and those that began before are looked at again, some at a time. What waits is listed under
+wait for such an event, and those that began before are looked at again, some at a time. Not so for a view that adds the asking
+event: a request may name any `by`, or none, and the report of its event is looked up there. What waits is listed under
 `{system}/view/{hash}~w/{value}`, with the key of the id in the stream's index.
 """
 
@@ -25,7 +26,7 @@ AT_ONCE = 1000
 
 
 class WaitingReports:
-    """Of a view that is joined on the id of its stream."""
+    """Of a view that is joined on the id of its stream and does not add the asking event."""
 
     def __init__(self, ctx: Context, layout: StateLayout, partition: int) -> None:
         assert layout.view.join is not None

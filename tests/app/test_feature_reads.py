@@ -78,6 +78,7 @@ def test_many_requests_are_answered_as_each_alone(shop: Running) -> None:
         ("recent", {"requests": [{"customer": "c0"}, {}]}, 400, "request 1: the request has no field `customer`"),
         ("recent", {"requests": [{"customer": 7}]}, 400, "request 0: `customer` is `str`, not `7`"),
         ("silent", {"requests": [{"customer": "c0", "total": True}]}, 400, "request 0: `total` is `float`, not `True`"),
+        ("silent", {"requests": [{"customer": "c0", "total": 1 << 63}]}, 400, "Expected `int` <= 9223372036854775807"),
         ("recent", {"requests": [{"customer": "c0", "colour": 1}]}, 404, "field"),
         ("recent", {"requests": [{"customer": "c0"}] * 1001}, 400, "1001 requests; allowed: 1000"),
         ("recent", {"requests": [{"customer": ["c0"]}]}, 400, "the body is not"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from conftest import MakeContext
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from shop_world import BAD, GOOD, ORDER, SPECS, apply_all, event
@@ -308,6 +308,9 @@ def test_valid_rows_encoded_and_decoded_are_the_same(rows: list[tuple[object, ..
 
 @settings(max_examples=60, deadline=None)
 @given(id=_cells, at=_cells, customer=_cells, amount=_cells)
+@example(id="a", at="2026-01-30", customer="1234567890123456789", amount="1")
+@example(id="a", at="2026-01-30", customer="-9223372036854775808", amount="1")
+@example(id="a", at="2026-01-30", customer="9223372036854775808", amount="1")
 def test_cells_of_text_are_typed_or_stay_for_the_contract_to_refuse(id: str, at: str, customer: str, amount: str) -> None:
     contract = contract_of(ORDER)
     frame = pl.DataFrame([{"id": id, "at": at, "customer": customer, "amount": amount}])

@@ -165,6 +165,18 @@ def test_a_neighbour_is_kept_and_adopted_with_the_file(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_change_in_a_folder_without_init_is_adopted(tmp_path: Path) -> None:
+    file, rules = tmp_path / "shop.py", tmp_path / "rules_beside/rules.py"
+    rules.parent.mkdir()
+    rules.write_text("K = 2\n")
+    content = "from rules_beside import rules\n" + SYSTEM.replace("amount * 2", "amount * rules.K")
+    shop = _running(file, content)
+    rules.write_text("K = 3\n")
+    told = reload(shop, check=False)
+    assert (told.adopted, told.changed) == (True, ["features twice"])
+    assert shop.specs.get(RequestFeatures, "twice").function(1.0) == {"twice": 3.0}
+
+
 def test_what_a_file_reads_is_not_kept_and_it_is_said(tmp_path: Path) -> None:
     file, factor = tmp_path / "shop.py", tmp_path / "factor.txt"
     factor.write_text("2")

@@ -11,7 +11,8 @@ import polars as pl
 from headrace.data.frames import time_micros
 from headrace.data.types import Field
 
-_INTEGER = r"^[+-]?\d{1,18}$"
+_INTEGER = r"^[+-]?\d{1,19}$"
+_EPOCH = r"^[+-]?\d{1,18}$"
 _NEEDS_ESCAPE = r'[\\"\x00-\x1f]'
 _INFINITE = {"inf": "Infinity", "-inf": "-Infinity"}
 """As the parser spells them that names the field at fault."""
@@ -94,5 +95,5 @@ def _time_token(name: str, frame: pl.DataFrame) -> pl.Expr:
     if frame.schema[name] != pl.String:
         return token
     column = pl.col(name)
-    whole = pl.when(column.str.contains(_INTEGER)).then(column)
+    whole = pl.when(column.str.contains(_EPOCH)).then(column)
     return pl.coalesce(whole, token, _quoted(column))

@@ -15,17 +15,24 @@ from headrace.kernel.times import format_time
 Value = bool | int | float | str | None
 
 
+EXACT = 1 << 53
+"""From here on float64, which a model takes, does not hold every integer."""
+
+
+def _integer(value: float) -> Value:
+    return int(value) if -EXACT < value < EXACT else value
+
+
 def _time(micros: float) -> str:
     return format_time(int(micros))
 
 
-_MADE: dict[FieldType, Callable[[float], Value]] = {"int": int, "bool": bool, "datetime": _time}
-"""Of what a model takes as a number. An integer beyond 2**53 is the nearest that float64 holds."""
+_MADE: dict[FieldType, Callable[[float], Value]] = {"int": _integer, "bool": bool, "datetime": _time}
 
 
 class GivenValues:
-    """Makes the values of `features.given`: counts and integers `int`, flags `bool`, times and texts `str`, None for null. All
-    else, so also what functions make, is `float`, NaN for null, which JSON writes as null. `fields` are the types of the
+    """Makes the values of `features.given`: counts and integers `int`, flags `bool`, times and texts `str`, None for null. An
+    integer of 2**53 or more, and all else, so also what functions make, is `float`, NaN for null, which JSON writes as null. `fields` are the types of the
     fields of a request."""
 
     def __init__(self, features: FeatureSet, specs: Specs, fields: Mapping[str, FieldType]) -> None:

@@ -137,10 +137,12 @@ class PredictionApp:
         answer.add_done_callback(lambda done: answered(self._answer(url, door, done)))
 
     def _answer(self, url: bytes, door: Door, done: asyncio.Future[Any]) -> Answer:
-        error = done.exception()
-        return (200, door.render(done.result()), []) if error is None else self._failed(url.decode(), error)
+        try:
+            return 200, door.render(done.result()), []
+        except Exception as error:  # noqa: BLE001 - every request is answered
+            return self._failed(url.decode(), error)
 
-    def _failed(self, path: str, error: BaseException) -> Answer:
+    def _failed(self, path: str, error: Exception) -> Answer:
         if not isinstance(error, HeadraceError):
             LOG.error("request failed", path=path, error=repr(error))
             return answer_to(HeadraceError("the server failed on this request", hint="its log says why"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -31,7 +31,7 @@ _TYPES: dict[FieldType, type] = {"int": int, "float": float, "bool": bool, "str"
 class Questions(msgspec.Struct, forbid_unknown_fields=True):
     """The body: `requests` are objects of fields, all asked `at` one time, by default now."""
 
-    requests: list[dict[str, str | int | float | bool | None]]
+    requests: list[dict[str, str | Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | float | bool | None]]
     at: str | None = None
 
 

@@ -11,6 +11,7 @@ import linecache
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -104,5 +105,5 @@ class Neighbours(MetaPathFinder):
 
     def _spec(self, name: str, file: Path, source: bytes) -> ModuleSpec | None:
         self.read[self._relative(file)] = source
-        self.names.add(name)
+        self.names.update(accumulate(name.split("."), "{}.{}".format))  # a folder without `__init__.py` is not read
         return importlib.util.spec_from_file_location(name, file, loader=_Loader(name, file, source))

@@ -29,6 +29,18 @@ class Account:
 
 account = system.attributes(Account, by="customer", columns=["limit", "points", "active", "opened"], name="account")
 seen = system.windows(Account, by="customer", over=["36500d"], name="seen", count=hr.count(), first=hr.first("points"))
+
+
+@system.stream(id="id", key="id", time="at")
+class Invoice:
+    id: int
+    at: datetime
+    limit: int
+
+
+@system.model(features=["limit"], label=hr.label(Invoice, on="id", within="1d"), spine=Account)
+def worth(rows, labels):
+    raise NotImplementedError("nobody trains it")
 """
 KNOWN = {"limit": 2, "points": 3, "active": True, "opened": "2023-12-01T00:00:00.5Z"}
 ACCOUNTS = [
@@ -91,6 +103,12 @@ def test_many_requests_are_answered_as_each_alone(shop: Running) -> None:
 def test_what_cannot_be_read_is_named(shop: Running, name: str, body: object, status: int, text: str) -> None:
     found, answer = read(shop, name, body)
     assert (found, text in json.dumps(answer)) == (status, True), answer
+
+
+def test_the_fields_of_a_model_are_those_of_its_spine(shop: Running) -> None:
+    """Another stream has a field of the same name that is a whole number."""
+    assert read(shop, "worth", {"requests": [{"limit": 3.7}]})[1]["values"] == [[3.7]]
+    assert shop.command("features", "read", "worth", "limit=3.7")[1]["values"] == {"limit": 3.7}
 
 
 def test_only_a_post_reads(shop: Running) -> None:

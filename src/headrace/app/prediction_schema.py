@@ -8,7 +8,7 @@ from headrace.data.types import Field, OneOf, Pattern, Range
 from headrace.kernel.identity import Permission
 from headrace.kernel.specs import Specs
 from headrace.serving.types import ServiceSpec
-from headrace.system.feature_catalogue import feature_sets
+from headrace.system.feature_catalogue import all_readable
 
 _TYPES: dict[str, dict[str, str]] = {
     "int": {"type": "integer"},
@@ -69,7 +69,7 @@ def served_paths(specs: Specs) -> dict[str, Any]:
         paths[one] = _path(f"Ask `{spec.name}` for one prediction.", row, _ANSWER)
         paths[many] = _path(f"Ask `{spec.name}` for several predictions.", rows, answers)
         paths.setdefault("/predict", _path(f"Ask `{spec.name}` with rows of features in model order.", _INPUT, _RESULT))
-    for name in feature_sets(specs):
+    for name in all_readable(specs):
         paths[f"/features/{name}/read"] = _path(f"Read `{name}` for some requests.", _QUESTIONS, _VALUES)
     return paths
 

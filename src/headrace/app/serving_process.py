@@ -29,7 +29,7 @@ from headrace.kernel.log import LOG
 from headrace.serving.asgi import Authenticate, PredictionApp
 from headrace.serving.server import serve
 from headrace.serving.types import ServiceSpec
-from headrace.system.feature_catalogue import feature_sets
+from headrace.system.feature_catalogue import all_readable
 
 PREDECESSOR_SECONDS = 10.0
 WORK_POLL_SECONDS = 0.005
@@ -64,7 +64,7 @@ async def follow(ctx: Context, app: PredictionApp, following: Following) -> None
             found = await asyncio.to_thread(following.newer)
             if found is not None:
                 following.take(found)
-                app.take(ctx, ctx.specs.all(ServiceSpec), feature_sets(ctx.specs))
+                app.take(ctx, ctx.specs.all(ServiceSpec), all_readable(ctx.specs))
         except (HeadraceError, SQLAlchemyError) as error:
             LOG.error("declarations not taken", error=repr(error))
         await asyncio.sleep(FOLLOW_SECONDS)
@@ -106,7 +106,7 @@ def run(line: bytes) -> None:
     try:
         callers = Callers(ctx, keys_required=arguments.keys_required)
         app = AnnouncedApp(
-            ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket, features=feature_sets(ctx.specs)
+            ctx, ctx.specs.all(ServiceSpec), authenticator(callers), arguments.work_socket, features=all_readable(ctx.specs)
         )
         LOG.debug("serve process opened", seconds=round(MACHINE.monotonic() - began, 3))
         run_async(answer(ctx, app, arguments))

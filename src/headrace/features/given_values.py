@@ -31,9 +31,9 @@ _MADE: dict[FieldType, Callable[[float], Value]] = {"int": _integer, "bool": boo
 
 
 class GivenValues:
-    """Makes the values of `features.given`: counts and integers below 2**53 `int`, flags `bool`, times and texts `str`, None for
-    null. All else, so also what functions make, is `float`, NaN for null, which JSON writes as null. `fields` are the types of
-    the fields of a request."""
+    """Makes the values of `features.given`: counts and integers below 2**53 `int`, flags `bool`, times and texts `str`, None
+    for null. All else, so also what functions make, is `float`, NaN for null, which JSON writes as null. `fields` are the types
+    of the fields of a request."""
 
     def __init__(self, features: FeatureSet, specs: Specs, fields: Mapping[str, FieldType]) -> None:
         kinds: dict[str, FieldType] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence, Set
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,6 +52,13 @@ def asking_stream(features: FeatureSet) -> str | None:
     windows = [view for view in features.views if isinstance(view, WindowView)]
     streams = {view.stream for view in windows if view.own_event} or {view.stream for view in windows or features.views}
     return next(iter(streams)) if len(streams) == 1 else None
+
+
+class Readable(NamedTuple):
+    """Features that are asked for by a name, and the stream whose events ask: a request has its fields."""
+
+    features: FeatureSet
+    asking: str | None
 
 
 def ordered(features: FeatureSet) -> tuple[RequestFeatures, ...]:

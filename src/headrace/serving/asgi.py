@@ -15,7 +15,7 @@ from typing import Any
 from headrace.data.appending import RowAppender
 from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
-from headrace.features.types import FeatureSet
+from headrace.features.requests import Readable
 from headrace.kernel.errors import HeadraceError, NotFound
 from headrace.kernel.identity import Permission, Principal, authorize
 from headrace.kernel.log import LOG
@@ -64,7 +64,7 @@ class PredictionApp:
         authenticate: Authenticate,
         upstream: str | None,
         *,
-        features: Mapping[str, FeatureSet] = MappingProxyType({}),
+        features: Mapping[str, Readable] = MappingProxyType({}),
         load: Loader = load_version,
         worker: str = "serve",
     ) -> None:
@@ -100,7 +100,7 @@ class PredictionApp:
         self._journals.append(journal)
         self._predictors[spec.name] = Predictor(spec.name, journal)
 
-    def _open_doors(self, ctx: Context, features: Mapping[str, FeatureSet]) -> None:
+    def _open_doors(self, ctx: Context, features: Mapping[str, Readable]) -> None:
         doors: dict[str, Door] = {f"/features/{name}/read": FeatureDoor(ctx, given).read for name, given in features.items()}
         for spec in self._services.values():
             predictor = self._predictors[spec.name]
@@ -111,7 +111,7 @@ class PredictionApp:
             doors.setdefault("/predict", InputDoor(reader, predictor, spec.model.features.columns, ctx.clock).predict)
         self._doors, self._direct = doors, {path.encode(): door for path, door in doors.items()}
 
-    def take(self, ctx: Context, services: Sequence[ServiceSpec], features: Mapping[str, FeatureSet]) -> None:
+    def take(self, ctx: Context, services: Sequence[ServiceSpec], features: Mapping[str, Readable]) -> None:
         """Serve these services and features from now on; requests on their way are answered as they began. What serves stays
         loaded."""
         for spec in services:

@@ -14,8 +14,8 @@ from headrace.engines.context import Context
 from headrace.features.arriving import check_built
 from headrace.features.given_values import GivenValues, Value
 from headrace.features.online import FeatureReader
-from headrace.features.requests import asking_stream, field_types
-from headrace.features.types import Ask, FeatureRow, FeatureSet
+from headrace.features.requests import Readable, field_types
+from headrace.features.types import Ask, FeatureRow
 from headrace.kernel.errors import HeadraceError, InvalidInput, NotFound
 from headrace.kernel.identity import Permission
 from headrace.kernel.times import SECOND, format_time, parse_time
@@ -51,25 +51,25 @@ _questions = msgspec.json.Decoder(Questions)
 class FeatureDoor:
     """The features of one model, view or function."""
 
-    def __init__(self, ctx: Context, features: FeatureSet) -> None:
+    def __init__(self, ctx: Context, given: Readable) -> None:
         self._ctx = ctx
-        self._features = features
+        self._features, self._asking = given
         self.read = Door(self._begin, encode, Permission.READ)
 
     @cached_property
     def _reader(self) -> FeatureReader:
         """NotReady while a view is being built."""
         check_built(self._ctx, self._features.views)
-        return FeatureReader(self._ctx.online, self._ctx.namespace, self._features, self._ctx.specs)
+        return FeatureReader(self._ctx.online, self._ctx.namespace, self._features, self._ctx.specs, asking=self._asking)
 
     @cached_property
-    def _asking(self) -> StreamSpec | None:
-        name = asking_stream(self._features)
-        return None if name is None else self._ctx.specs.get(StreamSpec, name)
+    def _time(self) -> str | None:
+        """The field with the asking time."""
+        return None if self._asking is None else self._ctx.specs.get(StreamSpec, self._asking).time
 
     @cached_property
     def _types(self) -> dict[str, FieldType]:
-        return field_types(self._ctx.specs, asking_stream(self._features))
+        return field_types(self._ctx.specs, self._asking)
 
     @cached_property
     def _taken(self) -> dict[str, type]:
@@ -110,7 +110,7 @@ class FeatureDoor:
 
     def _typed(self, requests: Sequence[dict[str, Any]], moment: int) -> list[dict[str, Any]]:
         """The requests with their times as microseconds; one without a time of its own has the asking time."""
-        taken, own = self._taken, {} if self._asking is None else {self._asking.time: moment}
+        taken, own = self._taken, {} if self._time is None else {self._time: moment}
         rows = [{**own, **request} for request in requests]
         for place, (request, row) in enumerate(zip(requests, rows, strict=True)):
             for name, value in request.items():

@@ -12,7 +12,7 @@ from headrace.features.arriving import are_behind, check_built
 from headrace.features.given_values import GivenValues
 from headrace.features.materialise import OnlineViews
 from headrace.features.online import FeatureReader
-from headrace.features.requests import asking_stream, field_types, with_inputs
+from headrace.features.requests import Readable, asking_stream, field_types, with_inputs
 from headrace.features.types import FeatureSet, RequestFeatures, StoredView, WindowView, stored_views
 from headrace.kernel.errors import InvalidInput, NotFound, UsageError
 from headrace.kernel.specs import Specs
@@ -61,10 +61,17 @@ def _info(
     )  # fmt: skip
 
 
-def feature_sets(specs: Specs) -> dict[str, FeatureSet]:
-    """`feature_set` of every declared view, function and model."""
+def all_readable(specs: Specs) -> dict[str, Readable]:
+    """`readable` of every declared view, function and model."""
     sources = [*stored_views(specs), *specs.all(RequestFeatures), *specs.all(ModelSpec)]
-    return {source.name: feature_set(specs, source.name) for source in sources}
+    return {source.name: readable(specs, source.name) for source in sources}
+
+
+def readable(specs: Specs, name: str) -> Readable:
+    """`feature_set` of `name`; events of its spine ask for a model."""
+    features = feature_set(specs, name)
+    spines = [model.spine.stream for model in specs.all(ModelSpec) if model.name == name]
+    return Readable(features, spines[0] if spines else asking_stream(features))
 
 
 def feature_set(specs: Specs, name: str) -> FeatureSet:
@@ -81,14 +88,13 @@ def feature_set(specs: Specs, name: str) -> FeatureSet:
 
 def read(ctx: Context, name: str, fields: Sequence[str], at: str | None) -> ReadFeatures:
     """The values for the request of `fields` (`FIELD=VALUE`), as of `at`, by default now, from the online store."""
-    features = feature_set(ctx.specs, name)
+    features, stream = readable(ctx.specs, name)
     check_built(ctx, features.views)
     moment = ctx.clock.now() if at is None else parse_time(at)
-    stream = asking_stream(features)
     request = _request(ctx.specs, stream, fields)
     if stream is not None:
         request.setdefault(ctx.specs.get(StreamSpec, stream).time, moment)
-    row = FeatureReader(ctx.online, ctx.namespace, features, ctx.specs).read(request, moment, None)
+    row = FeatureReader(ctx.online, ctx.namespace, features, ctx.specs, asking=stream).read(request, moment, None)
     (given,) = GivenValues(features, ctx.specs, field_types(ctx.specs, stream)).of([row])
     values = {name: None if isinstance(value, float) and isnan(value) else value
               for name, value in zip(features.given, given, strict=True)}  # fmt: skip

@@ -13,12 +13,12 @@ from headrace.data.types import StreamSpec
 from headrace.engines.context import Context
 from headrace.features.backfill import backfill, streams_of
 from headrace.features.frames import DTYPES
-from headrace.features.requests import asking_stream, field_types
+from headrace.features.requests import field_types
 from headrace.features.training_set import training_set
 from headrace.features.types import FeatureSet, RequestFeatures, RequestField
 from headrace.kernel.errors import InvalidInput, UsageError
 from headrace.kernel.times import parse_time
-from headrace.system.feature_catalogue import feature_set
+from headrace.system.feature_catalogue import feature_set, readable
 from headrace.system.types import ExportedFeatures
 from headrace.training.types import ModelSpec
 
@@ -77,9 +77,7 @@ def values_of_rows(ctx: Context, name: str, rows: pl.DataFrame, at: str | None) 
 
     InvalidInput for a column that is missing, of another type, or named as a feature.
     """
-    features = feature_set(ctx.specs, name)
-    spines = [model.spine.stream for model in ctx.specs.all(ModelSpec) if model.name == name]
-    stream = spines[0] if spines else asking_stream(features)
+    features, stream = readable(ctx.specs, name)
     time = "at" if stream is None else ctx.specs.get(StreamSpec, stream).time
     if time in rows.columns and at is not None:
         raise InvalidInput(f"the rows have times of their own in `{time}`", hint="leave `at` out, or that column", field="at")

@@ -79,7 +79,8 @@ def ingest(ctx: Context, stream: str, path: Path) -> IngestResult:
         try:
             imported = import_file(ctx, spec, file)
         except (InvalidInput, OSError) as error:
-            if path == file:
+            of_file = isinstance(error, InvalidInput) or error.filename == str(file)
+            if path == file or not of_file:
                 raise
             bad.append(_bad(file, error))
             continue

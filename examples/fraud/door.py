@@ -40,18 +40,20 @@ class Door:
         arguments = [self._headrace, "run", str(self._system), "--clock", self._clock, "--port", "0", "--json"]
         self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, env=self._environment)
         try:
-            ready = self._ready()
+            self._connect(self._ready(), Path(log.name))
         except BaseException:
             self._stop()
             raise
+        return self
+
+    def _connect(self, ready: dict[str, Any], log: Path) -> None:
         if "http" not in ready:
             code, error = self._process.wait(), ready.get("error", {})
-            reason = error.get("message") or Path(log.name).read_text(errors="replace")[-2000:]
+            reason = error.get("message") or log.read_text(errors="replace")[-2000:]
             raise Refused(f"`headrace run` ended with {code}: {reason}", hint=error.get("hint", ""))
         url = urlsplit(ready["http"])
         self.address = (url.hostname or "", url.port or 0)
         self._connection = http.client.HTTPConnection(*self.address, timeout=600)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
